@@ -1,0 +1,295 @@
+package policy
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// The decision points that Holdfast names; users add their own.
+const (
+	PointPreModel    = "llm.pre_model"
+	PointPostModel   = "llm.post_model"
+	PointPreCall     = "tool.pre_call"
+	PointPostCall    = "tool.post_call"
+	PointInput       = "input"
+	PointRetrieval   = "retrieval"
+	PointOutput      = "output"
+	PointDelegate    = "delegate"
+	PointMemoryWrite = "memory.write"
+	PointAgentStart  = "agent.start"
+	PointAgentStop   = "agent.stop"
+	PointAdmin       = "admin"
+	PointCustom      = "custom"
+)
+
+// An Entity is AuthZEN's subject or resource.
+type Entity struct {
+	Type       string         `json:"type" cbor:"type"`
+	ID         string         `json:"id" cbor:"id"`
+	Properties map[string]any `json:"properties,omitempty" cbor:"properties,omitempty"`
+}
+
+// An Action is AuthZEN's action.
+type Action struct {
+	Name       string         `json:"name" cbor:"name"`
+	Properties map[string]any `json:"properties,omitempty" cbor:"properties,omitempty"`
+}
+
+// A Signal is what a detector said of the request. Policies decide on signals;
+// a signal decides nothing by itself.
+type Signal struct {
+	Detector string  `json:"detector" cbor:"detector"`
+	Version  string  `json:"version,omitempty" cbor:"version,omitempty"`
+	Score    float64 `json:"score" cbor:"score"`
+	Text     string  `json:"text,omitempty" cbor:"text,omitempty"`
+}
+
+// A Request is what a workload asks at a decision point.
+type Request struct {
+	Point    string         `json:"point" cbor:"point"`
+	ID       string         `json:"id,omitempty" cbor:"id,omitempty"`
+	Subject  Entity         `json:"subject" cbor:"subject"`
+	Action   Action         `json:"action" cbor:"action"`
+	Resource Entity         `json:"resource" cbor:"resource"`
+	Context  map[string]any `json:"context,omitempty" cbor:"context,omitempty"`
+	// Supported lists the types of obligations that the asker can perform
+	// (AuthZEN's obligations profile).
+	Supported []string `json:"supported_obligations,omitempty" cbor:"supported_obligations,omitempty"`
+	Signals   []Signal `json:"signals,omitempty" cbor:"signals,omitempty"`
+	// Document is a bare input document, as OPA's clients send it. With one,
+	// subject, action and resource may be empty.
+	Document any `json:"document,omitempty" cbor:"document,omitempty"`
+
+	// source is the JSON object that the request was read from, so that number
+	// literals reach Rego and the record as they were written.
+	source []byte
+	named  bool // the source has a member "point" of its own
+}
+
+// ParseRequest reads a request for point from its JSON object: strict JSON (see
+// ParseValue), known members only, each of its type, at most MaxRequestBytes.
+// Subject, action and resource are required unless there is a document. A
+// member "point" may be left out and must not name another point. Errors are
+// *SyntaxError.
+func ParseRequest(point string, body []byte) (*Request, error) {
+	p := newParser(body)
+	if len(body) > MaxRequestBytes {
+		return nil, p.at(MaxRequestBytes, "", fmt.Sprintf("request of %d bytes; at most %d", len(body), MaxRequestBytes))
+	}
+	r := &Request{Point: point, source: body}
+	seen := map[string]bool{}
+	if k := p.dec.PeekKind(); k != '{' && k != 0 {
+		return nil, p.fail("a request is a JSON object, not %v", k)
+	}
+	err := p.object(func(name string) error {
+		seen[name] = true
+		return p.member(r, name)
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := p.end(); err != nil {
+		return nil, err
+	}
+	return r, p.required(seen)
+}
+
+func (p *parser) member(r *Request, name string) (err error) {
+	switch name {
+	case "point":
+		var named string
+		r.named = true
+		if named, err = p.string(); err == nil && named != r.Point {
+			err = p.fail("point %q in the request, but %q was asked", named, r.Point)
+		}
+	case "id":
+		r.ID, err = p.string()
+	case "subject":
+		r.Subject, err = p.entity()
+	case "resource":
+		r.Resource, err = p.entity()
+	case "action":
+		r.Action, err = p.action()
+	case "context":
+		r.Context, err = p.properties()
+	case "supported_obligations":
+		err = p.list(func() error {
+			s, err := p.string()
+			r.Supported = append(r.Supported, s)
+			return err
+		})
+	case "signals":
+		err = p.list(func() error {
+			s, err := p.signal()
+			r.Signals = append(r.Signals, s)
+			return err
+		})
+	case "document":
+		r.Document, err = p.value()
+	default:
+		err = p.unknown(name)
+	}
+	return err
+}
+
+func (p *parser) required(seen map[string]bool) error {
+	if seen["document"] {
+		return nil
+	}
+	for _, name := range []string{"subject", "action", "resource"} {
+		if !seen[name] {
+			return p.at(int64(len(p.doc)), "", fmt.Sprintf("%q is missing: a request has subject, action and resource, or a document", name))
+		}
+	}
+	return nil
+}
+
+func (p *parser) entity() (e Entity, err error) {
+	var hasType, hasID bool
+	err = p.members(func(name string) (err error) {
+		switch name {
+		case "type":
+			e.Type, err = p.string()
+			hasType = true
+		case "id":
+			e.ID, err = p.string()
+			hasID = true
+		case "properties":
+			e.Properties, err = p.properties()
+		default:
+			err = p.unknown(name)
+		}
+		return err
+	})
+	if err == nil && !(hasType && hasID) {
+		err = p.fail("an entity has a type and an id")
+	}
+	return e, err
+}
+
+func (p *parser) action() (a Action, err error) {
+	err = p.members(func(name string) (err error) {
+		switch name {
+		case "name":
+			a.Name, err = p.string()
+		case "properties":
+			a.Properties, err = p.properties()
+		default:
+			err = p.unknown(name)
+		}
+		return err
+	})
+	if err == nil && a.Name == "" {
+		err = p.fail("an action has a name")
+	}
+	return a, err
+}
+
+func (p *parser) signal() (s Signal, err error) {
+	err = p.members(func(name string) (err error) {
+		switch name {
+		case "detector":
+			s.Detector, err = p.string()
+		case "version":
+			s.Version, err = p.string()
+		case "text":
+			s.Text, err = p.string()
+		case "score":
+			s.Score, err = p.float()
+		default:
+			err = p.unknown(name)
+		}
+		return err
+	})
+	if err == nil && s.Detector == "" {
+		err = p.fail("a signal names its detector")
+	}
+	return s, err
+}
+
+func (p *parser) properties() (map[string]any, error) {
+	m := map[string]any{}
+	return m, p.members(func(name string) (err error) {
+		m[name], err = p.value()
+		return err
+	})
+}
+
+// members reads an object, and says so when it is none.
+func (p *parser) members(member func(name string) error) error {
+	if k := p.dec.PeekKind(); k != '{' && k != 0 {
+		return p.mistyped("an object")
+	}
+	return p.object(member)
+}
+
+func (p *parser) list(element func() error) error {
+	if k := p.dec.PeekKind(); k != '[' && k != 0 {
+		return p.mistyped("a list")
+	}
+	return p.array(element)
+}
+
+func (p *parser) string() (string, error) {
+	if k := p.dec.PeekKind(); k != '"' && k != 0 {
+		return "", p.mistyped("a string")
+	}
+	tok, err := p.dec.ReadToken()
+	if err != nil {
+		return "", p.syntax(err)
+	}
+	return tok.String(), nil
+}
+
+func (p *parser) float() (float64, error) {
+	if k := p.dec.PeekKind(); k != '0' && k != 0 {
+		return 0, p.mistyped("a number")
+	}
+	v, err := p.value()
+	if n, ok := v.(int64); ok {
+		return float64(n), err
+	}
+	f, _ := v.(float64)
+	return f, err
+}
+
+// mistyped reads past the offending token, so that the error points at it.
+func (p *parser) mistyped(want string) error {
+	tok, err := p.dec.ReadToken()
+	if err != nil {
+		return p.syntax(err)
+	}
+	return p.fail("must be %s, not %v", want, tok.Kind())
+}
+
+func (p *parser) unknown(name string) error {
+	return p.fail("unknown member %.60q", name)
+}
+
+// JSON returns the request as a JSON object with its point. A request that was
+// read from JSON keeps its text, number literals included.
+func (r *Request) JSON() ([]byte, error) {
+	if r.source == nil {
+		return json.Marshal(r)
+	}
+	if r.named {
+		return r.source, nil
+	}
+	point, err := json.Marshal(r.Point)
+	if err != nil {
+		return nil, err
+	}
+	body := strings.TrimLeft(string(r.source), " \t\r\n")[1:]
+	out := make([]byte, 0, len(body)+len(point)+16)
+	out = append(append(out, `{"point":`...), point...)
+	if strings.TrimLeft(body, " \t\r\n")[0] != '}' {
+		out = append(out, ',')
+	}
+	return append(out, body...), nil
+}
+
+// Performs reports whether the asker said that it can perform obligations of
+// type t.
+func (r *Request) Performs(t string) bool { return slices.Contains(r.Supported, t) }
