@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -66,6 +67,8 @@ type Request struct {
 	// literals reach Rego and the record as they were written.
 	source []byte
 	named  bool // the source has a member "point" of its own
+	// document is the part of source that Document was read from.
+	document []byte
 }
 
 // ParseRequest reads a request for point from its JSON object: strict JSON (see
@@ -127,7 +130,9 @@ func (p *parser) member(r *Request, name string) (err error) {
 			return err
 		})
 	case "document":
+		start := p.dec.InputOffset()
 		r.Document, err = p.value()
+		r.document = bytes.TrimLeft(p.doc[start:p.dec.InputOffset()], ": \t\r\n")
 	default:
 		err = p.unknown(name)
 	}
@@ -288,6 +293,19 @@ func (r *Request) JSON() ([]byte, error) {
 		out = append(out, ',')
 	}
 	return append(out, body...), nil
+}
+
+// DocumentJSON returns the bare input document as JSON, number literals
+// included, and whether there is one.
+func (r *Request) DocumentJSON() (doc []byte, ok bool, err error) {
+	switch {
+	case r.document != nil:
+		return r.document, true, nil
+	case r.Document != nil:
+		doc, err = json.Marshal(r.Document)
+		return doc, true, err
+	}
+	return nil, false, nil
 }
 
 // Performs reports whether the asker said that it can perform obligations of

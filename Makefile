@@ -1,0 +1,46 @@
+# Holdfast needs Go, git and make; nothing else for these targets.
+GO      ?= go
+BIN     := bin
+export CGO_ENABLED = 0
+
+.PHONY: help demo up build test check bench modules fuzz race cross
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: build ## the whole story on this machine, ends with the proof
+	$(BIN)/holdfast up --demo --once
+
+up: build ## a fleet that stays up, with gentle load, until interrupted
+	$(BIN)/holdfast up --demo
+
+build: ## both binaries into bin/
+	@mkdir -p $(BIN)
+	$(GO) build -trimpath -o $(BIN)/ ./cmd/holdfast ./cmd/holdfastd
+
+test: ## all tests that need nothing but Go
+	$(GO) test ./...
+
+race: ## the same under the race detector (needs gcc)
+	CGO_ENABLED=1 $(GO) test -race ./...
+
+check: cross modules ## format, vet, staticcheck, every platform, generated files up to date
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "gofmt would change:"; gofmt -l $$(git ls-files '*.go'); exit 1; }
+	$(GO) mod tidy -diff
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+	@test -z "$$(git status --porcelain -- modules)" || { echo "generated files differ from their sources:"; git status --short -- modules; exit 1; }
+
+cross: ## builds for linux and darwin, amd64 and arm64
+	@for os in linux darwin; do for arch in amd64 arm64; do \
+		echo "build $$os/$$arch"; GOOS=$$os GOARCH=$$arch $(GO) build -o /dev/null ./cmd/holdfast ./cmd/holdfastd || exit 1; \
+	done; done
+
+modules: ## rebuilds the committed .wasm files from their sources
+	$(GO) generate ./modules/...
+
+bench: build ## the figures of the README, in one run
+	$(GO) run ./bench
+
+fuzz: ## every fuzz target for FUZZTIME each (default 10m)
+	./.ci/fuzz $(or $(FUZZTIME),10m)

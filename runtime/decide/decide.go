@@ -1,0 +1,188 @@
+// Package decide is the hot path: it runs the modules of a decision point on a
+// request and combines what they say. It is pure: no clock, disk, network or
+// goroutine; time comes in as an argument and modules as abi.Module.
+package decide
+
+import (
+	"reflect"
+
+	"github.com/holdfast-policy/holdfast/sdk/abi"
+	"github.com/holdfast-policy/holdfast/sdk/codec"
+	"github.com/holdfast-policy/holdfast/sdk/policy"
+	"github.com/holdfast-policy/holdfast/sdk/wire"
+)
+
+// Reason codes that this package gives itself.
+const (
+	CodePolicyError  = "policy_error"
+	CodeFuel         = "policy_fuel_exhausted"
+	CodeValuesDiffer = "values_differ"
+	CodeNotReady     = "not_ready"
+)
+
+// A Set is what a release becomes on a node. It is immutable once it is in
+// force and replaced whole.
+type Set struct {
+	Epoch   uint64
+	Release wire.Digest
+	// Activation is the record that announced this set on this node.
+	Activation Activation
+	Points     map[string]*Point
+}
+
+// An Activation names the record of a set's activation.
+type Activation struct {
+	Boot string
+	Seq  uint64
+}
+
+// A Point is one decision point: its modules in order and how it fails.
+type Point struct {
+	Name         string
+	Modules      []Module
+	Durability   policy.Durability
+	OnError      policy.FailMode
+	OnFuel       policy.FailMode
+	OnOverload   policy.FailMode
+	OnLogFailure policy.FailMode
+	OnStale      policy.FailMode
+}
+
+// A Module is one policy of a point, ready to be called.
+type Module struct {
+	Name       string
+	Digest     wire.Digest // of the package
+	Module     abi.Module
+	Codec      codec.Codec
+	Entrypoint int32
+	Fuel       uint64 // 0 = abi.DefaultFuel
+}
+
+// A Run is what one module did.
+type Run struct {
+	Decision policy.Decision
+	Fuel     uint64
+	Trap     abi.TrapCode // "" when the module answered
+	Detail   string
+	Logs     []abi.Log
+	FailMode policy.FailMode // what stood in for the answer when there is a Trap
+}
+
+// An Outcome is a decision and how it came about; Runs are in the order of the
+// point's modules.
+type Outcome struct {
+	Decision policy.Decision
+	Runs     []Run
+}
+
+// Evaluate asks every module of the point, each with the original request, and
+// combines the answers: the strongest verdict wins, deny > require_approval >
+// throttle > transform > allow. A module that traps is represented by the
+// point's fail mode. now is what guests see as the time, in nanoseconds since
+// 1970.
+func (p *Point) Evaluate(req *policy.Request, now int64) Outcome {
+	out := Outcome{Runs: make([]Run, len(p.Modules))}
+	in := inputs{req: req}
+	for i := range p.Modules {
+		out.Runs[i] = p.run(&p.Modules[i], &in, now)
+	}
+	out.Decision = Combine(out.Runs)
+	return out
+}
+
+// NotReady is the outcome while no release is in force.
+func NotReady() Outcome {
+	return Outcome{Decision: policy.Decision{Reasons: []policy.Reason{{
+		Code: CodeNotReady, Text: "no verified release is in force on this node",
+	}}}}
+}
+
+func (p *Point) run(m *Module, in *inputs, now int64) Run {
+	input, err := in.encode(m.Codec)
+	if err != nil {
+		return p.failed(m, abi.TrapInput, err.Error(), 0, nil)
+	}
+	res, err := m.Module.Call(abi.Call{Input: input, Entrypoint: m.Entrypoint, Fuel: m.Fuel, Now: now})
+	if err != nil {
+		code, detail, fuel := abi.TrapHost, err.Error(), uint64(0)
+		if trap, ok := err.(*abi.Trap); ok {
+			code, detail, fuel = trap.Code, trap.Detail, trap.Fuel
+		}
+		return p.failed(m, code, detail, fuel, res.Logs)
+	}
+	d, err := m.Codec.Decode(res.Output)
+	if err != nil {
+		return p.failed(m, abi.TrapOutput, err.Error(), res.Fuel, res.Logs)
+	}
+	return Run{Decision: d, Fuel: res.Fuel, Logs: res.Logs}
+}
+
+func (p *Point) failed(m *Module, code abi.TrapCode, detail string, fuel uint64, logs []abi.Log) Run {
+	mode, reason := p.OnError, CodePolicyError
+	if code == abi.TrapFuel {
+		mode, reason = p.OnFuel, CodeFuel
+	}
+	return Run{
+		Decision: policy.Decision{Verdict: mode.Verdict(), Reasons: []policy.Reason{{
+			Code: reason, Text: "policy " + m.Name + " did not answer: " + string(code),
+		}}},
+		Fuel: fuel, Trap: code, Detail: detail, Logs: logs, FailMode: mode,
+	}
+}
+
+// Combine merges the answers of a point's modules. No answer at all is a
+// denial. Reasons and obligations come from the modules that agree with the
+// combined verdict on whether the asker may go on; two different values deny.
+func Combine(runs []Run) policy.Decision {
+	if len(runs) == 0 {
+		return policy.Decision{}
+	}
+	out := policy.Decision{Verdict: policy.Allow}
+	for i := range runs {
+		d := &runs[i].Decision
+		out.Verdict = min(out.Verdict, d.Verdict)
+		switch {
+		case d.Value == nil:
+		case out.Value == nil:
+			out.Value = d.Value
+		case !reflect.DeepEqual(out.Value, d.Value):
+			return policy.Decision{Reasons: []policy.Reason{{
+				Code: CodeValuesDiffer, Text: "two policies of this point returned different values",
+			}}}
+		}
+	}
+	for i := range runs {
+		d := &runs[i].Decision
+		if d.Verdict == out.Verdict || (d.Verdict.Permits() && out.Verdict.Permits()) {
+			out.Reasons = append(out.Reasons, d.Reasons...)
+			out.Obligations = append(out.Obligations, d.Obligations...)
+		}
+	}
+	return out
+}
+
+// inputs encodes a request once for each contract that a point's modules speak.
+type inputs struct {
+	req  *policy.Request
+	done [2]struct {
+		codec codec.Codec
+		bytes []byte
+		err   error
+	}
+	n int
+}
+
+func (in *inputs) encode(c codec.Codec) ([]byte, error) {
+	for i := range in.n {
+		if in.done[i].codec == c {
+			return in.done[i].bytes, in.done[i].err
+		}
+	}
+	b, err := c.Encode(in.req)
+	if in.n < len(in.done) {
+		d := &in.done[in.n]
+		d.codec, d.bytes, d.err = c, b, err
+		in.n++
+	}
+	return b, err
+}
