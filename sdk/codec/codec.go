@@ -56,10 +56,10 @@ func (holdfastV1) Init(params map[string]any, data []byte) ([]byte, error) {
 	return wire.Marshal(doc)
 }
 
-// answer is what a holdfast_v1 guest writes. The verdict is required; it is a
-// pointer so that a missing one is an error and not the zero value.
+// answer is what a holdfast_v1 guest writes. The verdict is a word, never a
+// number, and a missing one is an error and not the zero value.
 type answer struct {
-	Verdict     *policy.Verdict     `cbor:"verdict"`
+	Verdict     string              `cbor:"verdict"`
 	Reasons     []policy.Reason     `cbor:"reasons,omitempty"`
 	Obligations []policy.Obligation `cbor:"obligations,omitempty"`
 	Value       any                 `cbor:"value,omitempty"`
@@ -70,23 +70,24 @@ func (holdfastV1) Decode(out []byte) (policy.Decision, error) {
 	if err := wire.UnmarshalLoose(out, &a); err != nil {
 		return policy.Decision{}, fmt.Errorf("%w: %w", ErrOutput, err)
 	}
-	if a.Verdict == nil {
-		return policy.Decision{}, fmt.Errorf("%w: no verdict", ErrOutput)
+	verdict, err := policy.ParseVerdict(a.Verdict)
+	if err != nil {
+		return policy.Decision{}, fmt.Errorf("%w: %w", ErrOutput, err)
 	}
-	d := policy.Decision{Verdict: *a.Verdict, Reasons: a.Reasons, Obligations: a.Obligations, Value: a.Value}
-	return d, valid(d)
+	return checked(policy.Decision{Verdict: verdict, Reasons: a.Reasons, Obligations: a.Obligations, Value: a.Value})
 }
 
-func valid(d policy.Decision) error {
+// checked returns d if its parts agree, else the zero decision and why.
+func checked(d policy.Decision) (policy.Decision, error) {
 	for _, o := range d.Obligations {
 		if o.Type == "" {
-			return fmt.Errorf("%w: an obligation without a type", ErrOutput)
+			return policy.Decision{}, fmt.Errorf("%w: an obligation without a type", ErrOutput)
 		}
 	}
 	if d.Verdict == policy.Transform && len(d.Obligations) == 0 {
-		return fmt.Errorf("%w: verdict transform without an obligation", ErrOutput)
+		return policy.Decision{}, fmt.Errorf("%w: verdict transform without an obligation", ErrOutput)
 	}
-	return nil
+	return d, nil
 }
 
 func orEmpty(m map[string]any) map[string]any {

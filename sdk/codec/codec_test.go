@@ -29,11 +29,11 @@ func TestOPADecode(t *testing.T) {
 		`[{"result":false}]`: {},
 		`[]`:                 {},
 		`[{"result":{"verdict":"throttle","reasons":[{"code":"x","text":"why"}]}}]`: {Verdict: policy.Throttle, Reasons: reasons},
-		`[{"result":{"allow":true}}]`:                                               {Verdict: policy.Allow},
-		`[{"result":{"allow":false,"reasons":[{"code":"x","text":"why"}]}}]`:        {Reasons: reasons},
-		`[{"result":{"allow":true,"limit":3}}]`:                                     {Verdict: policy.Allow, Value: map[string]any{"allow": true, "limit": int64(3)}},
-		`[{"result":{"allow":"yes"}}]`:                                              {Value: map[string]any{"allow": "yes"}},
-		`[{"result":[1,2]}]`:                                                        {Value: []any{int64(1), int64(2)}},
+		`[{"result":{"allow":true}}]`:                                        {Verdict: policy.Allow},
+		`[{"result":{"allow":false,"reasons":[{"code":"x","text":"why"}]}}]`: {Reasons: reasons},
+		`[{"result":{"allow":true,"limit":3}}]`:                              {Verdict: policy.Allow, Value: map[string]any{"allow": true, "limit": int64(3)}},
+		`[{"result":{"allow":"yes"}}]`:                                       {Value: map[string]any{"allow": "yes"}},
+		`[{"result":[1,2]}]`:                                                 {Value: []any{int64(1), int64(2)}},
 		`[{"result":{"verdict":"transform","obligations":[{"type":"redact","properties":{"path":"/a"}}]}}]`: {
 			Verdict: policy.Transform, Obligations: []policy.Obligation{{Type: "redact", Properties: map[string]any{"path": "/a"}}}},
 	} {

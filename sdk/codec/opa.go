@@ -105,7 +105,7 @@ func decision(m map[string]any) (d policy.Decision, err error) {
 			return policy.Decision{}, fmt.Errorf("%w: %w", ErrOutput, err)
 		}
 	}
-	return d, valid(d)
+	return checked(d)
 }
 
 // allowObject reads the object that many OPA policies answer. Members beyond
@@ -128,7 +128,7 @@ func allowObject(m map[string]any, allow bool) (d policy.Decision, err error) {
 	if len(m) > known {
 		d.Value = m
 	}
-	return d, valid(d)
+	return checked(d)
 }
 
 func reasons(v any) ([]policy.Reason, error) {
