@@ -31,6 +31,7 @@ var arrows = map[string][]string{
 	"sdk/bus":       {"sdk/wire"},
 	"sdk/bus/embed": {},
 	"sdk/guest":     {},
+	"sdk/client":    {"sdk/policy", "sdk/wire"},
 
 	"compiler/rego":      {"sdk/wasm", "sdk/abi"},
 	"compiler/toolchain": {"sdk/wasm", "sdk/abi"},

@@ -4,7 +4,9 @@
 package decide
 
 import (
+	"maps"
 	"reflect"
+	"slices"
 
 	"github.com/holdfast-policy/holdfast/sdk/abi"
 	"github.com/holdfast-policy/holdfast/sdk/codec"
@@ -25,16 +27,11 @@ const (
 type Set struct {
 	Epoch   uint64
 	Release wire.Digest
-	// Activation is the record that announced this set on this node.
-	Activation Activation
-	Points     map[string]*Point
+	Points  map[string]*Point
 }
 
-// An Activation names the record of a set's activation.
-type Activation struct {
-	Boot string
-	Seq  uint64
-}
+// PointNames returns the names of the set's points, sorted.
+func (s *Set) PointNames() []string { return slices.Sorted(maps.Keys(s.Points)) }
 
 // A Point is one decision point: its modules in order and how it fails.
 type Point struct {
@@ -50,8 +47,13 @@ type Point struct {
 
 // A Module is one policy of a point, ready to be called.
 type Module struct {
-	Name       string
-	Digest     wire.Digest // of the package
+	Name   string
+	Digest wire.Digest // of the package
+	Wasm   wire.Digest // of the module as its compiler wrote it
+	Params wire.Digest // of the merged parameters; zero for none
+	// Index is the module's place in the activation record; the node sets it
+	// before the set is in force.
+	Index      uint64
 	Module     abi.Module
 	Codec      codec.Codec
 	Entrypoint int32

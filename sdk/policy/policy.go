@@ -10,6 +10,7 @@ package policy
 import (
 	"encoding/json"
 	"fmt"
+	"time"
 )
 
 // A Verdict is the outcome of a decision. The zero value is Deny, and a lower
@@ -173,6 +174,14 @@ type Answer struct {
 	Seq        uint64
 	// Leaf is 64 lower-case hexadecimal digits.
 	Leaf string
+	// Timing travels in the Server-Timing header, not in the answer's JSON.
+	Timing Timing
+}
+
+// Timing says how long a node took, for those who measure.
+type Timing struct {
+	Decide time.Duration // running the policies
+	Record time.Duration // until the record was as durable as the point demands
 }
 
 // answerJSON is the wire form of an Answer, as the command line page has it.
@@ -222,6 +231,21 @@ func (a *Answer) UnmarshalJSON(b []byte) error {
 		Recorded: w.Recorded, Durability: w.Durability, Node: w.Node, Boot: w.Boot, Seq: w.Seq, Leaf: w.Leaf,
 	}
 	return nil
+}
+
+// Status is what a node says of itself. It is a claim, not a proof: the proof
+// is the activation record in the ledger.
+type Status struct {
+	Node  string `json:"node"`
+	Boot  string `json:"boot"`
+	Ready bool   `json:"ready"`
+	Epoch uint64 `json:"epoch"`
+	// Release is the digest of the release in force, "" for none; Since is when
+	// it was put in force, by the node's clock.
+	Release string    `json:"release,omitempty"`
+	Since   time.Time `json:"since,omitzero"`
+	// Refused is why the last release that was offered was not taken.
+	Refused string `json:"refused,omitempty"`
 }
 
 func nameOf(i uint8, names []string) string {

@@ -3,6 +3,7 @@ package policy
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -311,3 +312,7 @@ func (r *Request) DocumentJSON() (doc []byte, ok bool, err error) {
 // Performs reports whether the asker said that it can perform obligations of
 // type t.
 func (r *Request) Performs(t string) bool { return slices.Contains(r.Supported, t) }
+
+// ErrUnknownPoint is wrapped when a request asks at a point that the release in
+// force does not have. It is no decision.
+var ErrUnknownPoint = errors.New("unknown decision point")

@@ -1,0 +1,140 @@
+package main
+
+import (
+	"bytes"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/holdfast-policy/holdfast/compiler"
+	"github.com/holdfast-policy/holdfast/internal/demo"
+	"github.com/holdfast-policy/holdfast/modules"
+	"github.com/holdfast-policy/holdfast/sdk/abi"
+	"github.com/holdfast-policy/holdfast/sdk/bundle"
+	"github.com/holdfast-policy/holdfast/sdk/codec"
+	"github.com/holdfast-policy/holdfast/sdk/policy"
+)
+
+// TestAuthor runs the scripts of testdata/author. In them "holdfast CODE ARGS"
+// runs the program in this process and wants that exit code; paths are absolute,
+// and the standard input is the file named stdin, if there is one.
+func TestAuthor(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/author",
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"holdfast": func(ts *testscript.TestScript, neg bool, args []string) {
+				want, err := strconv.Atoi(args[0])
+				ts.Check(err)
+				code := run(t.Context(), args[1:], bytes.NewReader(nil), ts.Stdout(), ts.Stderr())
+				if code != want {
+					ts.Fatalf("exit code %d, want %d", code, want)
+				}
+			},
+		},
+	})
+}
+
+// TestMissingToolchain: exit code 3, and what to install.
+func TestMissingToolchain(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "main.go"), []byte("package main\n\nfunc main() {}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", t.TempDir())
+	var out, errs bytes.Buffer
+	code := run(t.Context(), []string{"build", dir}, nil, &out, &errs)
+	if code != exitMissing || !strings.Contains(errs.String(), "go is not installed: install Go") {
+		t.Errorf("exit code %d, %q", code, errs.String())
+	}
+}
+
+// TestDemoCalls asks both demo policies every call of the demo, real and
+// tampered, and wants the verdict and the reason that the call was made for.
+func TestDemoCalls(t *testing.T) {
+	h, err := newHost(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close(t.Context())
+	var asked []func(*policy.Request) policy.Decision
+	for _, name := range []string{"tool-authz", "argument-guard"} {
+		asked = append(asked, decider(t, h, name))
+	}
+	calls, err := demo.Calls(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	honest, denied := 0, map[string]int{}
+	for _, c := range calls {
+		req, err := policy.ParseRequest(c.Point, c.Body)
+		if err != nil {
+			t.Fatalf("%s: %v", c.ID, err)
+		}
+		verdict, codes := policy.Allow, []string{}
+		for _, ask := range asked {
+			d := ask(req)
+			verdict = min(verdict, d.Verdict)
+			for _, r := range d.Reasons {
+				codes = append(codes, r.Code)
+			}
+		}
+		if verdict != c.Want || c.Code != "" && !slices.Contains(codes, c.Code) {
+			t.Errorf("%s: %s %q, want %s %q", c.ID, verdict, codes, c.Want, c.Code)
+		}
+		if c.Want == policy.Allow {
+			honest++
+		} else {
+			denied[c.Tampering]++
+		}
+	}
+	t.Logf("%d calls, %d allowed, denied by tampering: %v", len(calls), honest, denied)
+	if honest < 900 {
+		t.Errorf("only %d honest calls", honest)
+	}
+}
+
+func decider(t *testing.T, h *host, name string) func(*policy.Request) policy.Decision {
+	t.Helper()
+	fsys, err := fs.Sub(modules.FS, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	built, err := compiler.BuildFS(t.Context(), fsys, compiler.Options{Loader: h, Prebuilt: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return packageDecider(t, h, built.Package)
+}
+
+func packageDecider(t *testing.T, h *host, pkg *bundle.Package) func(*policy.Request) policy.Decision {
+	t.Helper()
+	c, err := codec.For(abi.Kind(pkg.ABI))
+	if err != nil {
+		t.Fatal(err)
+	}
+	module, entrypoint, err := h.Load(t.Context(), pkg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func(r *policy.Request) policy.Decision {
+		input, err := c.Encode(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res, err := module.Call(abi.Call{Input: input, Entrypoint: entrypoint, Fuel: pkg.Fuel})
+		if err != nil {
+			t.Fatalf("%s: %v", r.ID, err)
+		}
+		d, err := c.Decode(res.Output)
+		if err != nil {
+			t.Fatalf("%s: %v", r.ID, err)
+		}
+		return d
+	}
+}

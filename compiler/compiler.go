@@ -1,0 +1,352 @@
+// Package compiler turns a policy's folder into a package: it finds out the
+// language, compiles, admits the module, runs the golden vectors and packs. The
+// same source in any folder gives the same package.
+//
+// It never runs a module itself: that is the Loader's, which the command gives.
+package compiler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"github.com/holdfast-policy/holdfast/compiler/rego"
+	"github.com/holdfast-policy/holdfast/compiler/toolchain"
+	"github.com/holdfast-policy/holdfast/sdk/abi"
+	"github.com/holdfast-policy/holdfast/sdk/bundle"
+	"github.com/holdfast-policy/holdfast/sdk/codec"
+	"github.com/holdfast-policy/holdfast/sdk/policy"
+	"github.com/holdfast-policy/holdfast/sdk/vectors"
+	"github.com/holdfast-policy/holdfast/sdk/wasm"
+	"github.com/holdfast-policy/holdfast/sdk/wire"
+)
+
+// The languages of holdfast.yaml.
+const (
+	Rego = "rego"
+	Go   = "go"
+	Wasm = "wasm" // a ready module
+)
+
+// A Loader makes a package's module ready, with the package's parameters and
+// data, and returns the number of its entry point. The module is used until
+// Build returns; closing it is the Loader's owner's.
+type Loader interface {
+	Load(ctx context.Context, pkg *bundle.Package) (abi.Module, int32, error)
+}
+
+// Options say how to build. Loader is required, the rest is optional.
+type Options struct {
+	Loader Loader
+	// Prebuilt takes the only .wasm file of the folder instead of running the
+	// toolchain of another language than Rego. The manifest then names no toolchain.
+	Prebuilt bool
+}
+
+// A Built is a package together with what was found out on the way.
+type Built struct {
+	Package *bundle.Package
+	File    []byte      // the .hfp
+	Digest  wire.Digest // of the package
+	Size    uint64      // of the package, uncompressed: what a release states
+	Report  *wasm.Report
+	Vectors []vectors.VectorResult
+}
+
+// Build builds the folder dir, or a single .wasm file, or an OPA bundle
+// (.tar.gz). Errors are *InputError and rego.Errors for what is wrong with the
+// source, *toolchain.MissingError and *toolchain.CompileError, *wasm.Refusal for
+// a module that is not admitted, and *VectorError.
+func Build(ctx context.Context, dir string, opts Options) (*Built, error) {
+	info, err := os.Stat(dir)
+	if err != nil {
+		return nil, err
+	}
+	if !info.IsDir() {
+		return buildFile(ctx, dir, opts)
+	}
+	return build(ctx, os.DirFS(dir), dir, opts)
+}
+
+// BuildFS is Build for a folder that is not on disk, such as an embedded one.
+// What needs a toolchain needs Prebuilt there.
+func BuildFS(ctx context.Context, fsys fs.FS, opts Options) (*Built, error) {
+	return build(ctx, fsys, "", opts)
+}
+
+func build(ctx context.Context, fsys fs.FS, dir string, opts Options) (*Built, error) {
+	cfg, err := readConfig(fsys)
+	if err != nil {
+		return nil, err
+	}
+	if cfg.language == "" {
+		if cfg.language, err = detect(fsys); err != nil {
+			return nil, err
+		}
+	}
+	pkg, err := cfg.compile(ctx, fsys, dir, opts.Prebuilt)
+	if err != nil {
+		return nil, err
+	}
+	if pkg.Vectors, err = readVectors(fsys, cfg); err != nil {
+		return nil, err
+	}
+	return finish(ctx, pkg, opts.Loader)
+}
+
+// buildFile packs one ready file under the name "policy".
+func buildFile(ctx context.Context, file string, opts Options) (*Built, error) {
+	raw, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	pkg := &bundle.Package{Manifest: bundle.Manifest{Name: defaultName, Language: Wasm}}
+	switch {
+	case strings.HasSuffix(file, ".wasm"):
+		pkg.Module = raw
+	case strings.HasSuffix(file, ".tar.gz"):
+		m, err := rego.Bundle(ctx, raw)
+		if err != nil {
+			return nil, err
+		}
+		pkg.Language = Rego
+		setRego(pkg, m)
+	default:
+		return nil, &InputError{File: filepath.Base(file), Reason: "neither a folder, a .wasm file nor an OPA bundle (.tar.gz)"}
+	}
+	return finish(ctx, pkg, opts.Loader)
+}
+
+// detect looks at the files' names; tests and what vectors need do not count.
+func detect(fsys fs.FS) (string, error) {
+	found := map[string]bool{}
+	err := fs.WalkDir(fsys, ".", func(name string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && name != "." && strings.HasPrefix(d.Name(), "."):
+			return fs.SkipDir
+		case strings.HasSuffix(name, ".rego") && !strings.HasSuffix(name, "_test.rego"):
+			found[Rego] = true
+		case !strings.Contains(name, "/") && strings.HasSuffix(name, ".go") && !strings.HasSuffix(name, "_test.go"):
+			found[Go] = true
+		case !strings.Contains(name, "/") && strings.HasSuffix(name, ".wasm"):
+			found[Wasm] = true
+		}
+		return nil
+	})
+	switch {
+	case err != nil:
+		return "", err
+	case found[Rego] && found[Go]:
+		return "", &InputError{Reason: "both .rego and .go files: say which with language in holdfast.yaml"}
+	case found[Rego]:
+		return Rego, nil
+	case found[Go]:
+		return Go, nil
+	case found[Wasm]:
+		return Wasm, nil
+	}
+	return "", &InputError{Reason: "no policy here: want .rego files, a Go main package, or a .wasm file"}
+}
+
+// compile makes the package without its vectors.
+func (c *config) compile(ctx context.Context, fsys fs.FS, dir string, prebuilt bool) (*bundle.Package, error) {
+	pkg := &bundle.Package{Manifest: bundle.Manifest{
+		Name: c.name, Version: c.version, Description: c.description, Class: c.class, Language: c.language,
+		Entrypoint: c.entrypoint, Points: c.points, Patterns: c.patterns, Params: c.params, Fuel: c.fuel,
+	}}
+	switch {
+	case c.language == Rego:
+		opts := rego.Options{V0: c.regoV0}
+		if c.entrypoint != "" {
+			opts.Entrypoints = []string{c.entrypoint}
+		}
+		m, err := rego.Compile(ctx, fsys, opts)
+		if err != nil {
+			return nil, err
+		}
+		setRego(pkg, m)
+		return pkg, nil
+	case c.language == Wasm || prebuilt:
+		raw, err := readModule(fsys)
+		if err != nil {
+			return nil, err
+		}
+		pkg.Module = raw
+	case dir == "":
+		return nil, &InputError{Reason: "language " + c.language + " needs its toolchain and a folder on disk, or a ready module"}
+	default:
+		m, err := toolchain.Go(ctx, dir)
+		if err != nil {
+			return nil, err
+		}
+		pkg.Module, pkg.Toolchain = m.Wasm, m.Toolchain
+	}
+	return pkg, readData(fsys, pkg)
+}
+
+func setRego(pkg *bundle.Package, m *rego.Module) {
+	pkg.Module, pkg.Data, pkg.Toolchain = m.Wasm, m.Data, m.Toolchain
+	pkg.Entrypoint = m.Entrypoints[0]
+	if pkg.Name == "" || pkg.Name == defaultName {
+		pkg.Name = strings.ReplaceAll(pkg.Entrypoint, "/", ".")
+	}
+}
+
+// readModule returns the only .wasm file of the folder.
+func readModule(fsys fs.FS) ([]byte, error) {
+	names, err := fs.Glob(fsys, "*.wasm")
+	if err != nil {
+		return nil, err
+	}
+	if len(names) != 1 {
+		return nil, &InputError{Reason: fmt.Sprintf("%d .wasm files in the folder, want one", len(names))}
+	}
+	return fs.ReadFile(fsys, names[0])
+}
+
+// readData takes a guest's data.json into the package.
+func readData(fsys fs.FS, pkg *bundle.Package) error {
+	raw, err := fs.ReadFile(fsys, dataFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if _, err := policy.ParseValue(raw); err != nil {
+		return inputError(dataFile, err)
+	}
+	pkg.Data = raw
+	return nil
+}
+
+const (
+	dataFile    = "data.json"
+	defaultName = "policy"
+)
+
+// class is the manifest's, or the language's own.
+func class(pkg *bundle.Package) wasm.Class {
+	if c, err := wasm.ParseClass(pkg.Class); err == nil {
+		return c
+	}
+	if pkg.Language == Go {
+		return wasm.LanguageRuntime
+	}
+	return wasm.Policy
+}
+
+// finish admits the module, packs and runs the vectors.
+func finish(ctx context.Context, pkg *bundle.Package, loader Loader) (*Built, error) {
+	if pkg.Name == "" {
+		pkg.Name = defaultName
+	}
+	c := class(pkg)
+	report, err := wasm.Scan(pkg.Module, c)
+	if err != nil {
+		return nil, err
+	}
+	pkg.Class, pkg.ABI = c.String(), string(report.ABI)
+	file, digest, err := pkg.Encode()
+	if err != nil {
+		return nil, &InputError{Reason: err.Error()}
+	}
+	whole, err := wire.Decompress(file, bundle.MaxPackage)
+	if err != nil {
+		return nil, err
+	}
+	results, err := RunVectors(ctx, pkg, loader)
+	if err != nil {
+		return nil, err
+	}
+	return &Built{Package: pkg, File: file, Digest: digest, Size: uint64(len(whole)), Report: report, Vectors: results}, vectorError(results)
+}
+
+// RunVectors loads the package's module, once for each set of parameters that
+// its vectors want, and runs them; a package without vectors is loaded too. The
+// error is about loading, never about a vector that did not pass.
+func RunVectors(ctx context.Context, pkg *bundle.Package, loader Loader) ([]vectors.VectorResult, error) {
+	c, err := codec.For(abi.Kind(pkg.ABI))
+	if err != nil {
+		return nil, err
+	}
+	if len(pkg.Vectors) == 0 {
+		_, _, err := loader.Load(ctx, pkg)
+		return nil, err
+	}
+	variants, err := vectors.ByParams(pkg)
+	if err != nil {
+		return nil, err
+	}
+	byName := map[string]vectors.VectorResult{}
+	for _, v := range variants {
+		module, entrypoint, err := loader.Load(ctx, v)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range vectors.RunVectors(v, module, entrypoint, c) {
+			byName[r.Name] = r
+		}
+	}
+	results := make([]vectors.VectorResult, 0, len(pkg.Vectors))
+	for _, v := range pkg.Vectors {
+		results = append(results, byName[v.Name])
+	}
+	return results, nil
+}
+
+// A VectorError is the error of a build whose golden vectors did not pass.
+type VectorError struct {
+	Failed, Of int
+	Detail     string // which, and how they differ
+}
+
+func (e *VectorError) Error() string {
+	return fmt.Sprintf("%d of %d vectors failed\n%s", e.Failed, e.Of, e.Detail)
+}
+
+func vectorError(results []vectors.VectorResult) error {
+	failed := 0
+	for _, r := range results {
+		if !r.Passed() {
+			failed++
+		}
+	}
+	if failed == 0 {
+		return nil
+	}
+	return &VectorError{Failed: failed, Of: len(results), Detail: vectors.Failed(results).Error()}
+}
+
+// An InputError says what is wrong with a policy's folder, and where.
+type InputError struct {
+	File      string // relative to the folder; "" for the folder itself
+	Line, Col int    // from 1; 0 when the fault has no place
+	Reason    string
+}
+
+func (e *InputError) Error() string {
+	switch {
+	case e.File == "":
+		return e.Reason
+	case e.Line == 0:
+		return e.File + ": " + e.Reason
+	default:
+		return fmt.Sprintf("%s:%d:%d: %s", e.File, e.Line, e.Col, e.Reason)
+	}
+}
+
+func inputError(file string, err error) error {
+	var se *policy.SyntaxError
+	if errors.As(err, &se) {
+		return &InputError{File: file, Line: se.Line, Col: se.Col, Reason: se.Reason}
+	}
+	return &InputError{File: path.Clean(file), Reason: err.Error()}
+}

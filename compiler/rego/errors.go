@@ -1,0 +1,106 @@
+package rego
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/bundle"
+)
+
+// An Error is one fault of the sources. Line and Col count from 1; both are 0
+// when the fault has no place, Col alone at the end of a file. Code and Message are OPA's.
+type Error struct {
+	File      string
+	Line, Col int
+	Code      string
+	Message   string
+}
+
+func (e Error) Error() string {
+	if e.File == "" {
+		return e.Code + ": " + e.Message
+	}
+	return fmt.Sprintf("%s:%d:%d: %s: %s", e.File, e.Line, e.Col, e.Code, e.Message)
+}
+
+// Errors are all that OPA's compiler found, in the order it reports them.
+type Errors []Error
+
+func (e Errors) Error() string {
+	if len(e) == 1 {
+		return e[0].Error()
+	}
+	lines := make([]string, len(e))
+	for i := range e {
+		lines[i] = e[i].Error()
+	}
+	return fmt.Sprintf("%d errors\n%s", len(e), strings.Join(lines, "\n"))
+}
+
+// positioned turns OPA's errors into ours.
+func positioned(err error) error {
+	var one *ast.Error
+	var many ast.Errors
+	if errors.As(err, &many) || errors.As(err, &one) {
+		return toErrors(err)
+	}
+	return err
+}
+
+func toErrors(err error) Errors {
+	var many ast.Errors
+	if errors.As(err, &many) {
+		out := make(Errors, 0, len(many))
+		for _, e := range many {
+			out = append(out, toError(e))
+		}
+		return out
+	}
+	var one *ast.Error
+	if errors.As(err, &one) {
+		return Errors{toError(one)}
+	}
+	return Errors{{Code: ast.CompileErr, Message: err.Error()}}
+}
+
+func toError(e *ast.Error) Error {
+	out := Error{Code: e.Code, Message: e.Message}
+	if e.Location != nil {
+		out.File, out.Line, out.Col = e.Location.File, e.Location.Row, e.Location.Col
+	}
+	if e.Details != nil {
+		for _, line := range e.Details.Lines() {
+			out.Message += "\n\t" + line
+		}
+	}
+	return out
+}
+
+// refusals are the built-ins that cannot run in a policy: a decision depends on
+// its input alone. The text says what to do instead.
+var refusals = map[string]string{
+	"http.send":          "a policy has no network: put what it needs into the package's data or the request's context",
+	"net.lookup_ip_addr": "a policy has no network: resolve the name before asking and send the addresses in the request's context",
+	"rand.intn":          "the same request must give the same decision: send a random number in the request's context",
+	"opa.runtime":        "there is no OPA process around the policy: send what it needs in params or in the request's context",
+}
+
+// refused finds the calls of such built-ins, each with its place.
+func refused(modules []bundle.ModuleFile) (errs Errors) {
+	for _, m := range modules {
+		ast.WalkTerms(m.Parsed, func(t *ast.Term) bool {
+			ref, ok := t.Value.(ast.Ref)
+			if !ok || t.Location == nil {
+				return false
+			}
+			name := ref.String()
+			if advice, ok := refusals[name]; ok {
+				errs = append(errs, Error{t.Location.File, t.Location.Row, t.Location.Col, "holdfast_builtin_refused", "built-in " + name + " cannot be used: " + advice})
+			}
+			return false
+		})
+	}
+	return errs
+}

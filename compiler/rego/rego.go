@@ -1,0 +1,169 @@
+// Package rego compiles Rego to WebAssembly with Open Policy Agent's own
+// compiler. The module is the one that OPA writes, byte for byte.
+package rego
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/bundle"
+	"github.com/open-policy-agent/opa/v1/compile"
+	"github.com/open-policy-agent/opa/v1/util"
+	"github.com/open-policy-agent/opa/v1/version"
+)
+
+// Options say how to compile a folder. The zero value is Rego v1 with the entry
+// points that the sources imply.
+type Options struct {
+	// Entrypoints are paths such as "rbac/allow"; the first is the default.
+	// Empty means those that are annotated with "entrypoint: true", or else every
+	// package, sorted.
+	Entrypoints []string
+	// V0 reads the language of OPA before 1.0. A file that imports rego.v1 is v1
+	// all the same, and a .manifest with "rego_version": 0 means V0 too.
+	V0 bool
+}
+
+// A Module is what the compiler made.
+type Module struct {
+	Wasm []byte
+	// Data is the folder's base document as a JSON object; nil when it has none.
+	Data []byte
+	// Entrypoints are the module's, the default first.
+	Entrypoints []string
+	// Toolchain names OPA and its version; "" for a module that came ready.
+	Toolchain string
+}
+
+// Compile reads the folder - every .rego file except *_test.rego, and data.json,
+// data.yaml and data.yml mounted at their folder's path, as in OPA's bundles -
+// and compiles it. The output depends on the files' contents and their paths in
+// fsys alone. What is wrong with the sources comes back as Errors.
+func Compile(ctx context.Context, fsys fs.FS, opts Options) (*Module, error) {
+	src, err := read(fsys, opts.V0)
+	if err != nil {
+		return nil, err
+	}
+	return src.compile(ctx, opts.Entrypoints)
+}
+
+func (s *source) compile(ctx context.Context, entrypoints []string) (*Module, error) {
+	if len(s.modules) == 0 {
+		return nil, errors.New("no .rego file in the folder")
+	}
+	if errs := refused(s.modules); len(errs) > 0 {
+		return nil, errs
+	}
+	entrypoints, err := s.entrypoints(entrypoints)
+	if err != nil {
+		return nil, err
+	}
+	b := &bundle.Bundle{Modules: s.modules, Data: s.data}
+	b.SetRegoVersion(s.version)
+	b.Manifest.Init()
+	c := compile.New().WithTarget(compile.TargetWasm).WithRegoVersion(s.version).
+		WithCapabilities(capabilities(s.version)).WithEntrypoints(entrypoints...).WithBundle(b)
+	if err := c.Build(ctx); err != nil {
+		return nil, positioned(err)
+	}
+	out := c.Bundle()
+	if len(out.WasmModules) != 1 {
+		return nil, fmt.Errorf("OPA's compiler wrote %d modules, not one", len(out.WasmModules))
+	}
+	data, err := s.dataJSON()
+	if err != nil {
+		return nil, err
+	}
+	return &Module{Wasm: out.WasmModules[0].Raw, Data: data, Entrypoints: entrypoints, Toolchain: "opa " + version.Version}, nil
+}
+
+// entrypoints checks those that were asked for, or finds the implied ones.
+func (s *source) entrypoints(asked []string) ([]string, error) {
+	if len(asked) > 0 {
+		for _, e := range asked {
+			if strings.Trim(e, "/") != e || e == "" {
+				return nil, fmt.Errorf("entry point %q: write it as PACKAGE/RULE, such as rbac/allow", e)
+			}
+		}
+		return asked, nil
+	}
+	annotated, err := s.annotated()
+	if err != nil || len(annotated) > 0 {
+		return annotated, err
+	}
+	var packages []string
+	for _, m := range s.modules {
+		p, err := m.Parsed.Package.Path.Ptr()
+		if err != nil {
+			return nil, positioned(ast.NewError(ast.CompileErr, m.Parsed.Package.Location, "package %v cannot be an entry point: %v", m.Parsed.Package.Path, err))
+		}
+		packages = append(packages, strings.TrimPrefix(p, "data/"))
+	}
+	slices.Sort(packages)
+	return slices.Compact(packages), nil
+}
+
+func (s *source) annotated() ([]string, error) {
+	var parsed []*ast.Module
+	for _, m := range s.modules {
+		parsed = append(parsed, m.Parsed)
+	}
+	set, errs := ast.BuildAnnotationSet(parsed)
+	if len(errs) > 0 {
+		return nil, positioned(errs)
+	}
+	var found []string
+	for _, ref := range set.Flatten() {
+		if ref.Annotations == nil || !ref.Annotations.Entrypoint {
+			continue
+		}
+		p, err := ref.Path.Ptr()
+		if err != nil {
+			return nil, positioned(ast.NewError(ast.CompileErr, ref.Location, "%v cannot be an entry point: %v", ref.Path, err))
+		}
+		found = append(found, strings.TrimPrefix(p, "data/"))
+	}
+	slices.Sort(found)
+	return slices.Compact(found), nil
+}
+
+func (s *source) dataJSON() ([]byte, error) {
+	if len(s.data) == 0 {
+		return nil, nil
+	}
+	raw, err := json.Marshal(s.data)
+	if err != nil {
+		return nil, fmt.Errorf("data: %w", err)
+	}
+	return raw, nil
+}
+
+// capabilities are OPA's own without the built-ins that are refused, so that
+// none slips through under a name that refused did not see.
+func capabilities(v ast.RegoVersion) *ast.Capabilities {
+	c := ast.CapabilitiesForThisVersion(ast.CapabilitiesRegoVersion(v))
+	c.Builtins = slices.DeleteFunc(slices.Clone(c.Builtins), func(b *ast.Builtin) bool {
+		_, ok := refusals[b.Name]
+		return ok
+	})
+	return c
+}
+
+// decodeData reads a data file; numbers keep their literals.
+func decodeData(path string, raw []byte) (map[string]any, error) {
+	var doc any
+	if err := util.Unmarshal(raw, &doc); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	m, ok := doc.(map[string]any)
+	if !ok {
+		return nil, fmt.Errorf("%s: data is an object, not a %T", path, doc)
+	}
+	return m, nil
+}

@@ -1,0 +1,348 @@
+package ledger
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/mod/sumdb/note"
+
+	"github.com/holdfast-policy/holdfast/control/jetstream"
+	"github.com/holdfast-policy/holdfast/sdk/audit"
+	"github.com/holdfast-policy/holdfast/sdk/bus"
+	"github.com/holdfast-policy/holdfast/sdk/bus/embed"
+)
+
+// A place is a region with its hub, its key and a ledger's folder.
+type place struct {
+	t      *testing.T
+	region jetstream.Region
+	keys   *audit.Keys
+	key    note.Signer
+	dir    string
+}
+
+func newPlace(t *testing.T) *place {
+	t.Helper()
+	p := &place{t: t, keys: &audit.Keys{}, dir: t.TempDir()}
+	var vkey string
+	p.key, vkey = signer(t, audit.RegionKeyName(tenant, "ra"))
+	if err := p.keys.AddRegion(vkey); err != nil {
+		t.Fatal(err)
+	}
+	p.region = hub(t)
+	return p
+}
+
+func hub(t *testing.T) jetstream.Region {
+	t.Helper()
+	s, err := embed.Hub(t.Context(), embed.HubConfig{Region: "ra", Dir: t.TempDir(), Login: embed.Login{Tenant: tenant, User: "u", Password: "p"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Shutdown)
+	c, err := bus.Connect(t.Context(), bus.Config{Server: s, User: "u", Password: "p"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	r := jetstream.Region{Conn: c, Tenant: tenant, Name: "ra"}
+	if err := r.Create(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// start opens the ledger and runs it until stop.
+func (p *place) start() (l *Ledger, stop func()) {
+	p.t.Helper()
+	l, err := Open(Config{Dir: p.dir, Tenant: tenant, Region: "ra", Key: p.key, Keys: p.keys, Input: jetstream.Input{Region: p.region}, Log: slog.New(slog.NewTextHandler(p.t.Output(), nil))})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { defer close(done); l.Run(ctx) }()
+	stop = func() { cancel(); <-done }
+	p.t.Cleanup(stop)
+	return l, stop
+}
+
+// ship puts frames on the subject of node and boot, as they are.
+func (p *place) ship(node, boot string, frames ...[]byte) {
+	p.t.Helper()
+	for _, f := range frames {
+		if err := p.region.Conn.Stream("ra", "REC_"+tenant).Put(p.t.Context(), "hf."+tenant+".ra.rec."+node+"."+boot, f); err != nil {
+			p.t.Fatal(err)
+		}
+	}
+}
+
+func until(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%s: not within 10 s", what)
+		}
+	}
+}
+
+func (p *place) cosigned(l *Ledger, a *author, size uint64) {
+	p.t.Helper()
+	until(p.t, "counter-signed", func() bool { return l.Status().Cosigned[a.node][a.boot] == size })
+}
+
+// receipt waits for the published receipt of a size and verifies it.
+func (p *place) receipt(a *author, size uint64) {
+	p.t.Helper()
+	until(p.t, "receipt", func() bool {
+		m, err := p.region.Conn.Stream("ra", "RCPT_"+tenant).Last(p.t.Context(), "hf."+tenant+".ra.rcpt."+a.node+"."+a.boot)
+		if err != nil {
+			return false
+		}
+		r, err := audit.OpenReceipt(m.Data, p.keys.Node(tenant, a.node), p.keys.Region(tenant, "ra"))
+		return err == nil && r.Size == size && r.Region == "ra"
+	})
+}
+
+// evidence lists what is kept, without digests.
+func (p *place) evidence() string {
+	p.t.Helper()
+	entries, err := os.ReadDir(filepath.Join(p.dir, evidenceDir))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	var names []string
+	for _, e := range entries {
+		if why, ok := isBatch(e.Name()); ok {
+			names = append(names, string(why))
+		}
+	}
+	return strings.Join(names, " ")
+}
+
+func TestArchivesAndCountersigns(t *testing.T) {
+	p := newPlace(t)
+	a := newAuthor(t, p.keys, "e1")
+	l, stop := p.start()
+	p.ship(a.node, a.boot, a.frame(1, 10), a.frame(11, 11), a.frame(12, 300))
+	p.cosigned(l, a, 300)
+	p.receipt(a, 300)
+	if s := l.Status(); s.Records != 300 || s.Evidence != 0 || s.Err != nil || s.Region != "ra" {
+		t.Fatalf("%+v", s)
+	}
+	stop()
+
+	l, _ = p.start() // rebuilt from its folder
+	if got := l.Status().Cosigned[a.node][a.boot]; got != 300 {
+		t.Fatalf("rebuilt to %d", got)
+	}
+	p.ship(a.node, a.boot, a.frame(301, 305))
+	p.cosigned(l, a, 305)
+	p.verifies(305)
+}
+
+// report exports the ledger's folder and lets audit say what it is.
+func (p *place) report() *audit.Report {
+	p.t.Helper()
+	dir := filepath.Join(p.t.TempDir(), "export")
+	w, err := audit.NewExportWriter(dir)
+	must(p.t, err)
+	must(p.t, Export(p.dir, w))
+	must(p.t, w.Close())
+	report, err := audit.Verify(os.DirFS(dir), p.keys)
+	must(p.t, err)
+	return report
+}
+
+// verifies demands one node with one boot, complete up to records.
+func (p *place) verifies(records uint64) {
+	p.t.Helper()
+	report := p.report()
+	if n := report.Nodes; report.Verdict != audit.VerdictComplete || len(n) != 1 || len(n[0].Boots) != 1 || n[0].Boots[0].To != records {
+		p.t.Fatalf("%+v", report)
+	}
+}
+
+func TestRefusesAndKeepsAsEvidence(t *testing.T) {
+	stranger := newAuthor(t, &audit.Keys{}, "e9")
+	for _, c := range []struct {
+		name  string
+		want  reason
+		frame func(p *place, a *author) []byte
+	}{
+		{"garbage", malformed, func(*place, *author) []byte { return []byte("no frame") }},
+		{"another node's batch", malformed, func(p *place, a *author) []byte { return newAuthor(p.t, p.keys, "e2").frame(1, 5) }},
+		{"another tenant's", malformed, func(p *place, a *author) []byte {
+			b := a.batch(11, 12)
+			b.Tenant = "other"
+			return encode(p.t, b)
+		}},
+		{"a record altered", forged, func(p *place, a *author) []byte {
+			b := a.batch(11, 20)
+			b.Entries = append([]audit.Entry(nil), b.Entries...)
+			b.Entries[3] = a.fork(10).batch(11, 20).Entries[3]
+			return encode(p.t, b)
+		}},
+		{"a record removed", forged, func(p *place, a *author) []byte {
+			b := a.batch(11, 20)
+			b.Entries = b.Entries[:9]
+			return encode(p.t, b)
+		}},
+		{"signed by another key", forged, func(p *place, a *author) []byte {
+			key, _ := signer(p.t, audit.NodeKeyName(tenant, a.node))
+			f := *a
+			f.key = key
+			return f.frame(11, 20)
+		}},
+		{"a gap", gap, func(p *place, a *author) []byte { return a.frame(12, 20) }},
+		{"a sequence used again", fork, func(p *place, a *author) []byte { return a.fork(5).frame(6, 10) }},
+		{"a fork that goes on", fork, func(p *place, a *author) []byte { return a.fork(5).frame(11, 20) }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := newPlace(t)
+			a := newAuthor(t, p.keys, "e1")
+			l, stop := p.start()
+			p.ship(a.node, a.boot, a.frame(1, 10))
+			p.cosigned(l, a, 10)
+			p.ship(a.node, a.boot, c.frame(p, a))
+			until(t, "evidence", func() bool { return l.Status().Evidence == 1 })
+			if got := p.evidence(); got != string(c.want) {
+				t.Fatalf("evidence %q, want %q", got, c.want)
+			}
+			stop()
+			l, _ = p.start()
+			p.ship(a.node, a.boot, a.frame(11, 20))
+			if c.want == fork { // nothing more of that boot, not even after a restart
+				until(t, "quarantine", func() bool { return l.Status().Evidence == 2 })
+				if got := p.evidence(); got != "fork quarantined" || l.Status().Records != 10 {
+					t.Fatalf("evidence %q, %d records", got, l.Status().Records)
+				}
+				return
+			}
+			p.cosigned(l, a, 20)
+			p.verifies(20)
+		})
+	}
+	t.Run("an unknown node", func(t *testing.T) {
+		p := newPlace(t)
+		a := newAuthor(t, p.keys, "e1")
+		l, _ := p.start()
+		p.ship(stranger.node, stranger.boot, stranger.frame(1, 5))
+		p.ship(a.node, a.boot, a.frame(1, 5))
+		p.cosigned(l, a, 5)
+		if got := p.evidence(); got != string(unknownNode) {
+			t.Fatalf("evidence %q", got)
+		}
+	})
+}
+
+func TestShippedAgainChangesNothing(t *testing.T) {
+	p := newPlace(t)
+	a := newAuthor(t, p.keys, "e1")
+	l, _ := p.start()
+	p.ship(a.node, a.boot, a.frame(1, 10), a.frame(11, 20), a.frame(1, 10), a.frame(5, 15), a.frame(15, 30), a.frame(11, 20))
+	p.cosigned(l, a, 30)
+	p.ship(a.node, a.boot, a.frame(1, 30), a.frame(31, 32))
+	p.cosigned(l, a, 32)
+	p.verifies(32)
+	if got := p.evidence(); got != "" {
+		t.Fatalf("evidence %q", got)
+	}
+}
+
+func TestArchiveOutlivesTheStream(t *testing.T) {
+	p := newPlace(t)
+	a := newAuthor(t, p.keys, "e1")
+	l, stop := p.start()
+	p.ship(a.node, a.boot, a.frame(1, 10), a.frame(11, 20))
+	p.cosigned(l, a, 20)
+	stop()
+	p.region = hub(t) // JetStream is gone; the node ships again, with other boundaries
+	l, _ = p.start()
+	p.ship(a.node, a.boot, a.frame(1, 25))
+	p.cosigned(l, a, 25)
+	p.receipt(a, 25)
+	p.verifies(25)
+}
+
+func TestArchiveIsRepairedFromTheStream(t *testing.T) {
+	for name, damage := range map[string]func(t *testing.T, file string){
+		"lost": func(t *testing.T, file string) { must(t, os.Remove(file)) },
+		"torn": func(t *testing.T, file string) { must(t, os.Truncate(file, 20)) },
+	} {
+		for n, s := range []span{{1, 10}, {11, 20}, {21, 30}} {
+			if name == "torn" && n < 2 {
+				continue // found by verification, not at start
+			}
+			t.Run(name+" "+s.file(), func(t *testing.T) {
+				p := newPlace(t)
+				a := newAuthor(t, p.keys, "e1")
+				l, stop := p.start()
+				p.ship(a.node, a.boot, a.frame(1, 10), a.frame(11, 20), a.frame(21, 30))
+				p.cosigned(l, a, 30)
+				stop()
+				damage(t, filepath.Join(p.dir, a.node, a.boot, s.file()))
+				l, stop = p.start()
+				if name == "torn" || n < 2 {
+					p.cosigned(l, a, 30)
+				} else { // nothing says that it is missing until the next one
+					p.ship(a.node, a.boot, a.frame(31, 40))
+					p.cosigned(l, a, 40)
+				}
+				stop()
+				l, _ = p.start()
+				p.verifies(l.Status().Records)
+				if l.Status().Records < 30 {
+					t.Fatalf("%+v", l.Status())
+				}
+			})
+		}
+	}
+}
+
+func TestDeletedBatchShowsInTheExport(t *testing.T) {
+	p := newPlace(t)
+	a := newAuthor(t, p.keys, "e1")
+	l, _ := p.start()
+	p.ship(a.node, a.boot, a.frame(1, 10), a.frame(11, 20), a.frame(21, 30))
+	p.cosigned(l, a, 30)
+	file := filepath.Join(p.dir, a.node, a.boot, span{11, 20}.file())
+	for _, damage := range []func() error{
+		func() error { return os.Truncate(file, 20) },
+		func() error { return os.Remove(file) },
+	} {
+		must(t, damage())
+		if report := p.report(); report.Verdict != audit.VerdictGap {
+			t.Fatalf("%+v", report)
+		}
+	}
+}
+
+func TestOpenRefusesAnotherRegionsKey(t *testing.T) {
+	key, _ := signer(t, audit.RegionKeyName(tenant, "rb"))
+	if _, err := Open(Config{Dir: t.TempDir(), Tenant: tenant, Region: "ra", Key: key, Keys: &audit.Keys{}}); err == nil {
+		t.Fatal("opened with the key of another region")
+	}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// exportTo exports a ledger into a folder of its own.
+func exportTo(l *Ledger, dir string) error {
+	w, err := audit.NewExportWriter(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(Export(l.cfg.Dir, w), w.Close())
+}

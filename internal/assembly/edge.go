@@ -1,0 +1,145 @@
+// Package assembly wires the planes together, once, for `holdfast up`, for
+// holdfastd and for the tests: an Edge is a node with its front door and its
+// links to the regions, a Hub is a region.
+package assembly
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/holdfast-policy/holdfast/runtime/edge"
+	"github.com/holdfast-policy/holdfast/runtime/journal"
+	"github.com/holdfast-policy/holdfast/runtime/loader"
+	"github.com/holdfast-policy/holdfast/runtime/serve"
+	"github.com/holdfast-policy/holdfast/sdk/bundle"
+)
+
+// drainTimeout bounds how long a stopping edge waits for decisions in flight.
+const drainTimeout = 5 * time.Second
+
+// EdgeConfig is all that one edge needs.
+type EdgeConfig struct {
+	Tenant, Node string
+	Dir          string
+	// Listen is the address of the HTTP front door; port 0 takes a free one.
+	Listen string
+	Root   *bundle.TrustRoot
+	// Folder is a folder of published releases, for an edge without regions.
+	Folder string
+	// Regions are where releases come from and records go to; the first is
+	// the home region, whose hub is preferred.
+	Regions []RegionLink
+	Login   Login
+	// JournalFS is the seam for failing disks; nil means the operating system's.
+	JournalFS journal.FS
+	Log       *slog.Logger
+}
+
+// An Edge is one running node. Close stops it.
+type Edge struct {
+	node     *edge.Node
+	http     *http.Server
+	listener net.Listener
+	uplink   *uplink // nil without regions
+	cancel   context.CancelFunc
+	running  sync.WaitGroup
+	log      *slog.Logger
+}
+
+// StartEdge opens the node's folder and answers on Listen. It does not wait
+// for a release: until there is one, every answer is a denial.
+func StartEdge(ctx context.Context, cfg EdgeConfig) (_ *Edge, err error) {
+	if cfg.Log == nil {
+		cfg.Log = slog.Default()
+	}
+	e := &Edge{log: cfg.Log}
+	defer func() {
+		if err != nil {
+			e.Close()
+		}
+	}()
+	nodeConfig := edge.Config{
+		Tenant: cfg.Tenant, Name: cfg.Node, Dir: cfg.Dir, Root: cfg.Root, JournalFS: cfg.JournalFS, Log: cfg.Log,
+	}
+	if cfg.Folder != "" {
+		nodeConfig.Source = &loader.FolderSource{Dir: cfg.Folder}
+	}
+	if len(cfg.Regions) > 0 {
+		if e.uplink, err = newUplink(ctx, cfg); err != nil {
+			return nil, err
+		}
+		nodeConfig.Source, nodeConfig.Live = e.uplink.source, e.uplink.live
+	}
+	if e.node, err = edge.Open(ctx, nodeConfig); err != nil {
+		return nil, fmt.Errorf("node %s: %w", cfg.Node, err)
+	}
+	if e.listener, err = net.Listen("tcp", cfg.Listen); err != nil {
+		return nil, fmt.Errorf("node %s: %w", cfg.Node, err)
+	}
+	e.run(cfg)
+	return e, nil
+}
+
+func (e *Edge) run(cfg EdgeConfig) {
+	ctx, cancel := context.WithCancel(context.Background())
+	e.cancel = cancel
+	e.http = serve.NewServer(e.node)
+	e.http.ErrorLog = slog.NewLogLogger(e.log.Handler(), slog.LevelDebug)
+	e.running.Go(func() {
+		if err := e.http.Serve(e.listener); !errors.Is(err, http.ErrServerClosed) {
+			e.log.Error("front door closed", "node", cfg.Node, "err", err)
+		}
+	})
+	e.running.Go(func() {
+		if err := e.node.Run(ctx); err != nil {
+			e.log.Error("node stopped", "node", cfg.Node, "err", err)
+		}
+	})
+	if e.uplink != nil {
+		e.running.Go(func() { e.uplink.run(ctx, e.node) })
+	}
+}
+
+// URL is the base URL of the front door.
+func (e *Edge) URL() string { return "http://" + e.listener.Addr().String() }
+
+// NATS is where clients beside the edge connect; "" without regions.
+func (e *Edge) NATS() string {
+	if e.uplink == nil {
+		return ""
+	}
+	return e.uplink.server.ClientURL()
+}
+
+// Node is the node itself.
+func (e *Edge) Node() *edge.Node { return e.node }
+
+// Close stops taking requests, lets those in flight finish, writes the closing
+// checkpoint and releases the folder.
+func (e *Edge) Close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), drainTimeout)
+	defer cancel()
+	var errs []error
+	if e.http != nil {
+		errs = append(errs, e.http.Shutdown(ctx))
+	} else if e.listener != nil {
+		errs = append(errs, e.listener.Close())
+	}
+	if e.cancel != nil {
+		e.cancel()
+	}
+	e.running.Wait()
+	if e.node != nil {
+		errs = append(errs, e.node.Close(ctx))
+	}
+	if e.uplink != nil {
+		e.uplink.close()
+	}
+	return errors.Join(errs...)
+}

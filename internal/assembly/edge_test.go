@@ -1,0 +1,293 @@
+package assembly_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/holdfast-policy/holdfast/compiler"
+	"github.com/holdfast-policy/holdfast/internal/assembly"
+	"github.com/holdfast-policy/holdfast/runtime/engine"
+	"github.com/holdfast-policy/holdfast/runtime/journal"
+	"github.com/holdfast-policy/holdfast/sdk/abi"
+	"github.com/holdfast-policy/holdfast/sdk/audit"
+	"github.com/holdfast-policy/holdfast/sdk/bundle"
+	"github.com/holdfast-policy/holdfast/sdk/client"
+	"github.com/holdfast-policy/holdfast/sdk/codec"
+	"github.com/holdfast-policy/holdfast/sdk/policy"
+	"github.com/holdfast-policy/holdfast/sdk/wasm"
+	"github.com/holdfast-policy/holdfast/sdk/wire"
+)
+
+const timeout = 30 * time.Second
+
+// allowAda is a policy that allows one user and denies the rest.
+const allowAda = "package p\n\ndefault allow := false\n\nallow if input.user == \"ada\"\n"
+
+// one is a fleet's home with one node, to be started and stopped by the test.
+type one struct {
+	t    *testing.T
+	home *assembly.Home
+	cfg  assembly.EdgeConfig
+	edge *assembly.Edge
+}
+
+func newOne(t *testing.T) *one {
+	t.Helper()
+	home, err := assembly.OpenHome(assembly.FleetConfig{Dir: t.TempDir(), Tenant: "demo", Edges: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	envelope, err := os.ReadFile(home.Layout().TrustRoot())
+	if err != nil {
+		t.Fatal(err)
+	}
+	root, err := bundle.OpenTrustRoot(envelope, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &one{t: t, home: home, cfg: assembly.EdgeConfig{
+		Tenant: "demo", Node: "edge-1", Dir: home.Layout().Node("edge-1"), Listen: "127.0.0.1:0",
+		Root: root, Folder: home.Layout().Published(), Log: slog.New(slog.DiscardHandler),
+	}}
+}
+
+func (o *one) start() {
+	o.t.Helper()
+	e, err := assembly.StartEdge(context.Background(), o.cfg)
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	o.edge = e
+	o.t.Cleanup(o.stop)
+}
+
+func (o *one) stop() {
+	if o.edge == nil {
+		return
+	}
+	if err := o.edge.Close(); err != nil && !errors.Is(err, journal.ErrPoisoned) {
+		o.t.Error(err)
+	}
+	o.edge = nil
+}
+
+// publish makes one release of one point with the package and waits for it.
+func (o *one) publish(file []byte, change func(*bundle.Point)) {
+	o.t.Helper()
+	content, err := wire.Decompress(file, bundle.MaxPackage)
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	d := wire.Sum(content)
+	p := bundle.Point{Name: "custom", Durability: policy.Synced, Packages: []bundle.PackageRef{{Name: "p", Digest: d, Size: uint64(len(content))}}}
+	if change != nil {
+		change(&p)
+	}
+	published, err := o.home.Publish([]bundle.Point{p}, map[wire.Digest][]byte{d: file})
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	o.waitFor(fmt.Sprintf("epoch %d", published.Epoch), func() bool { return o.edge.Node().Status().Epoch == published.Epoch })
+}
+
+func (o *one) waitFor(what string, ready func() bool) {
+	o.t.Helper()
+	for deadline := time.Now().Add(timeout); !ready(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			o.t.Fatalf("%s: not after %v; last refusal %q", what, timeout, o.edge.Node().Status().Refused)
+		}
+	}
+}
+
+func (o *one) ask(body string) policy.Answer {
+	o.t.Helper()
+	c, err := client.New(client.Config{Node: o.edge.URL()})
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	defer c.Close()
+	a, err := c.Decide(context.Background(), "custom", []byte(body))
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	return a
+}
+
+// records stops the node, exports its journal, verifies it and returns it.
+func (o *one) records() []*audit.Record {
+	o.t.Helper()
+	o.stop()
+	dir := filepath.Join(o.t.TempDir(), "export")
+	if err := assembly.Export(o.home.Layout(), dir, "", ""); err != nil {
+		o.t.Fatal(err)
+	}
+	var out []*audit.Record
+	report, err := audit.VerifyEach(os.DirFS(dir), o.home.Keys(), func(_, _ string, r *audit.Record, _ tlog.Hash) { out = append(out, r) })
+	if err != nil || report.Verdict != audit.VerdictComplete {
+		o.t.Fatalf("verify: %v, %+v", err, report)
+	}
+	return out
+}
+
+// regoPackage compiles source to a package.
+func regoPackage(t *testing.T, source string) []byte {
+	t.Helper()
+	b, err := compiler.BuildFS(context.Background(), fstest.MapFS{
+		"p.rego":        {Data: []byte(source)},
+		"holdfast.yaml": {Data: []byte("name: p\nlanguage: rego\nentrypoint: p/allow\n")},
+	}, compiler.Options{Loader: newLoader(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b.File
+}
+
+// loader runs packages for the compiler, as cmd/holdfast does.
+type loader struct{ engine *engine.Engine }
+
+func newLoader(t *testing.T) loader {
+	t.Helper()
+	e, err := engine.New(context.Background(), engine.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { e.Close(context.Background()) })
+	return loader{e}
+}
+
+func (l loader) Load(ctx context.Context, pkg *bundle.Package) (abi.Module, int32, error) {
+	class, err := wasm.ParseClass(pkg.Class)
+	if err != nil {
+		return nil, 0, err
+	}
+	c, err := codec.For(abi.Kind(pkg.ABI))
+	if err != nil {
+		return nil, 0, err
+	}
+	init, err := c.Init(pkg.Params, pkg.Data)
+	if err != nil {
+		return nil, 0, err
+	}
+	m, err := l.engine.Load(ctx, engine.Spec{Name: pkg.Name, Wasm: pkg.Module, ABI: abi.Kind(pkg.ABI), Class: class, Init: init})
+	if err != nil {
+		return nil, 0, err
+	}
+	return m, m.Entrypoints()[pkg.Entrypoint], nil
+}
+
+func TestNotReadyMeansDeny(t *testing.T) {
+	o := newOne(t)
+	o.start()
+	a := o.ask(`{"document":{"user":"ada"}}`)
+	if a.Verdict != policy.Deny || !a.Recorded || a.Reasons[0].Code != "not_ready" || a.Epoch != 0 {
+		t.Errorf("without a release: %+v", a)
+	}
+	if resp, err := http.Get(o.edge.URL() + "/readyz"); err != nil || resp.StatusCode != http.StatusServiceUnavailable {
+		t.Errorf("readyz: %v, %v", resp, err)
+	}
+}
+
+func TestDecisionIsRecordedBeforeItIsAnswered(t *testing.T) {
+	o := newOne(t)
+	o.start()
+	o.publish(regoPackage(t, allowAda), nil)
+	yes, no := o.ask(`{"id":"r1","document":{"user":"ada"}}`), o.ask(`{"id":"r2","document":{"user":"bob"}}`)
+	if yes.Verdict != policy.Allow || no.Verdict != policy.Deny || yes.Durability != policy.Synced || yes.Epoch != 1 {
+		t.Fatalf("%+v\n%+v", yes, no)
+	}
+	var kinds []string
+	for _, r := range o.records() {
+		kinds = append(kinds, r.Kind.String())
+		if r.Seq == yes.Seq && (r.Decision.RequestID != "r1" || r.Decision.Verdict != policy.Allow || r.Decision.Activation != 2 ||
+			!strings.Contains(string(r.Decision.Request.Bytes), `"ada"`) || r.Decision.Runs[0].Fuel == 0) {
+			t.Errorf("record of the first answer: %+v", r.Decision)
+		}
+	}
+	if got := strings.Join(kinds, " "); got != "boot activation decision decision" {
+		t.Errorf("records: %s", got)
+	}
+}
+
+// What is in force survives a restart without any source.
+func TestColdStartFromTheOwnFolder(t *testing.T) {
+	o := newOne(t)
+	o.start()
+	o.publish(regoPackage(t, allowAda), nil)
+	o.stop()
+	o.cfg.Folder = filepath.Join(t.TempDir(), "empty")
+	o.start()
+	if a := o.ask(`{"document":{"user":"ada"}}`); a.Verdict != policy.Allow || a.Epoch != 1 {
+		t.Errorf("after a restart: %+v", a)
+	}
+}
+
+func TestBadRequestsAreRefusedWithTheirPlace(t *testing.T) {
+	o := newOne(t)
+	o.start()
+	o.publish(regoPackage(t, allowAda), nil)
+	deep := strings.Repeat(`{"a":`, 40) + "1" + strings.Repeat("}", 40)
+	for name, c := range map[string]struct {
+		method, path, contentType, body string
+		status                          int
+		code                            string
+		line                            int
+	}{
+		"malformed":      {"POST", "custom", "", "{\n  \"document\": nope}", 400, "malformed_request", 2},
+		"wrong type":     {"POST", "custom", "", `{"subject": 7}`, 400, "malformed_request", 1},
+		"empty":          {"POST", "custom", "", ``, 400, "malformed_request", 1},
+		"missing input":  {"POST", "custom", "", `{"id":"x"}`, 400, "malformed_request", 1},
+		"duplicate key":  {"POST", "custom", "", "{\"id\":\"x\",\n\n\"id\":\"y\",\"document\":1}", 400, "malformed_request", 3},
+		"too deep":       {"POST", "custom", "", `{"document":` + deep + `}`, 400, "malformed_request", 1},
+		"too long":       {"POST", "custom", "", `{"document":"` + strings.Repeat("x", 256<<10) + `"}`, 413, "request_too_large", 0},
+		"unknown point":  {"POST", "nowhere", "", `{"document":1}`, 404, "unknown_point", 0},
+		"form":           {"POST", "custom", "application/x-www-form-urlencoded", `{"document":1}`, 415, "unsupported_media_type", 0},
+		"GET":            {"GET", "custom", "", ``, 405, "", 0},
+		"no point":       {"POST", "", "", `{"document":1}`, 404, "", 0},
+		"trailing":       {"POST", "custom", "", `{"document":1}{}`, 400, "malformed_request", 1},
+		"number too big": {"POST", "custom", "", `{"document":1e999}`, 400, "malformed_request", 1},
+	} {
+		req, err := http.NewRequest(c.method, o.edge.URL()+"/v1/decide/"+c.path, strings.NewReader(c.body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.contentType != "" {
+			req.Header.Set("Content-Type", c.contentType)
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		body, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		var doc struct {
+			Error struct {
+				Code, Message string
+				Line          int
+			}
+		}
+		_ = json.Unmarshal(body, &doc) // the mux's own answers are text
+		if err != nil || resp.StatusCode != c.status || doc.Error.Code != c.code || doc.Error.Line != c.line || c.code != "" && doc.Error.Message == "" {
+			t.Errorf("%s: %d %s, %v; want %d %s line %d", name, resp.StatusCode, bytes.TrimSpace(body), err, c.status, c.code, c.line)
+		}
+	}
+	for _, r := range o.records() {
+		if r.Kind == audit.KindDecision {
+			t.Errorf("a refused request left a decision record: %+v", r.Decision)
+		}
+	}
+}

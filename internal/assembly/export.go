@@ -1,0 +1,79 @@
+package assembly
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+
+	"github.com/holdfast-policy/holdfast/control/ledger"
+	"github.com/holdfast-policy/holdfast/runtime/edge"
+	"github.com/holdfast-policy/holdfast/runtime/journal"
+	"github.com/holdfast-policy/holdfast/sdk/audit"
+)
+
+// Export writes a fleet's evidence into dir, which must be empty or not exist:
+// the ledger of a region, or the journal of a node. With neither it takes the
+// first region, or every node's journal in a fleet without regions. The fleet
+// may be running; nothing of it is changed.
+func Export(l Layout, dir, region, node string) error {
+	d, err := readDescription(l)
+	if err != nil {
+		return fmt.Errorf("%s is not the folder of a fleet: %w", l.Dir, err)
+	}
+	switch {
+	case node != "":
+		if !slices.Contains(d.Nodes, node) {
+			return fmt.Errorf("no node %q; the fleet has %v", node, d.Nodes)
+		}
+		return exportJournals(l, d.Tenant, dir, node)
+	case region != "":
+		if !slices.Contains(d.Regions, region) {
+			return fmt.Errorf("no region %q; the fleet has %v", region, d.Regions)
+		}
+		return exportLedger(l, dir, region)
+	case len(d.Regions) > 0:
+		return exportLedger(l, dir, d.Regions[0])
+	}
+	return exportJournals(l, d.Tenant, dir, d.Nodes...)
+}
+
+// ExportJournals writes the journals of all nodes into dir.
+func ExportJournals(l Layout, dir string) error {
+	d, err := readDescription(l)
+	if err != nil {
+		return err
+	}
+	return exportJournals(l, d.Tenant, dir, d.Nodes...)
+}
+
+func exportLedger(l Layout, dir, region string) error {
+	return export(dir, func(w *audit.ExportWriter) error { return ledger.Export(LedgerDir(l.Region(region)), w) })
+}
+
+func exportJournals(l Layout, tenant, dir string, nodes ...string) error {
+	return export(dir, func(w *audit.ExportWriter) error {
+		for _, node := range nodes {
+			key, _, err := journal.LoadOrCreateKey(edge.KeyFile(l.Node(node)), audit.NodeKeyName(tenant, node))
+			if err != nil {
+				return err
+			}
+			cfg := journal.Config{Dir: edge.JournalDir(l.Node(node)), Tenant: tenant, Node: node, Key: key}
+			if _, err := os.Stat(cfg.Dir); errors.Is(err, os.ErrNotExist) {
+				continue // it has never started
+			}
+			if err := journal.Export(cfg, w); err != nil {
+				return fmt.Errorf("node %s: %w", node, err)
+			}
+		}
+		return nil
+	})
+}
+
+func export(dir string, write func(*audit.ExportWriter) error) error {
+	w, err := audit.NewExportWriter(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(write(w), w.Close())
+}

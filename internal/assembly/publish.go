@@ -1,0 +1,162 @@
+package assembly
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/holdfast-policy/holdfast/sdk/bundle"
+	"github.com/holdfast-policy/holdfast/sdk/wire"
+)
+
+// trustRootLifetime is how long the trust root of a fleet on one machine holds.
+const trustRootLifetime = 365 * 24 * time.Hour
+
+// trust makes or reads the keys of the laptop's three people - a root, an
+// author and an approver - and the trust root that names them. In a real fleet
+// these keys are on three machines and never meet.
+func (h *Home) trust() error {
+	var public []bundle.Key
+	private := map[bundle.Role]*bundle.PrivateKey{}
+	for _, role := range []bundle.Role{bundle.RoleRoot, bundle.RoleAuthor, bundle.RoleApprover} {
+		k, err := loadOrCreatePrivateKey(h.layout.PrivateKey(string(role)), role)
+		if err != nil {
+			return err
+		}
+		private[role] = k
+		public = append(public, k.Key)
+	}
+	h.signers = []*bundle.PrivateKey{private[bundle.RoleAuthor], private[bundle.RoleApprover]}
+	envelope, err := os.ReadFile(h.layout.TrustRoot())
+	if errors.Is(err, fs.ErrNotExist) {
+		root := bundle.NewTrustRoot(h.cfg.Tenant, time.Now().Add(trustRootLifetime), public...)
+		if envelope, err = bundle.SignTrustRoot(root, private[bundle.RoleRoot]); err == nil {
+			err = os.WriteFile(h.layout.TrustRoot(), envelope, 0o644)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	h.root, err = bundle.OpenTrustRoot(envelope, time.Now())
+	return err
+}
+
+func loadOrCreatePrivateKey(path string, role bundle.Role) (*bundle.PrivateKey, error) {
+	k, err := bundle.ReadPrivateKey(path)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return k, err
+	}
+	if k, err = bundle.GenerateKey(role, "laptop-"+string(role)); err != nil {
+		return nil, err
+	}
+	return k, k.WriteFile(path)
+}
+
+// A Published is a release that was handed over.
+type Published struct {
+	Epoch  uint64
+	Digest wire.Digest
+	// At is when the signed release was handed over; its packages were there before.
+	At time.Time
+}
+
+// Publish signs a release with the given points, as author and as approver, and
+// puts it into the home's folder, packages first. A folder whose newest release
+// has the same points keeps it: nothing is published. Fleet.Publish also hands
+// it to the regions.
+func (h *Home) Publish(points []bundle.Point, packages map[wire.Digest][]byte) (Published, error) {
+	return h.publish(points, packages, nil)
+}
+
+// publish calls handOver with the envelope, when there is one, before the
+// folder shows the release.
+func (h *Home) publish(points []bundle.Point, packages map[wire.Digest][]byte, handOver func(Published, []byte) (time.Time, error)) (p Published, err error) {
+	last, err := h.lastRelease()
+	if err != nil {
+		return p, err
+	}
+	if last == nil || !reflect.DeepEqual(last.Points, points) {
+		if last, err = h.sign(last, points); err != nil {
+			return p, err
+		}
+	}
+	for d, file := range packages {
+		if err := writeNew(filepath.Join(h.layout.Published(), "packages", d.Hex()+".hfp"), file); err != nil {
+			return p, err
+		}
+	}
+	p = Published{Epoch: last.Epoch, Digest: last.Digest, At: time.Now()}
+	if handOver != nil {
+		if p.At, err = handOver(p, last.Envelope); err != nil {
+			return p, fmt.Errorf("publish epoch %d: %w", p.Epoch, err)
+		}
+	}
+	return p, writeNew(filepath.Join(h.layout.Published(), "releases", fmt.Sprintf("%020d.dsse", p.Epoch)), last.Envelope)
+}
+
+// sign makes the release that follows last, which is nil for the first one.
+func (h *Home) sign(last *bundle.SignedRelease, points []bundle.Point) (*bundle.SignedRelease, error) {
+	rel := &bundle.Release{
+		Tenant: h.cfg.Tenant, Epoch: 1, Fallback: bundle.FallbackNone, Created: time.Now().Unix(), Points: points,
+	}
+	if last != nil {
+		rel.Epoch, rel.Previous, rel.Fallback = last.Epoch+1, last.Digest, bundle.FallbackPrevious
+	}
+	envelope, err := bundle.SignRelease(rel, h.signers...)
+	if err != nil {
+		return nil, err
+	}
+	return h.root.OpenRelease(envelope, time.Now())
+}
+
+// lastRelease is the newest one that this folder has published, or nil.
+func (h *Home) lastRelease() (*bundle.SignedRelease, error) {
+	dir := filepath.Join(h.layout.Published(), "releases")
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, e := range entries {
+		if strings.HasSuffix(e.Name(), ".dsse") {
+			names = append(names, e.Name())
+		}
+	}
+	if len(names) == 0 {
+		return nil, nil
+	}
+	envelope, err := os.ReadFile(filepath.Join(dir, slices.Max(names)))
+	if err != nil {
+		return nil, err
+	}
+	return h.root.OpenRelease(envelope, time.Now())
+}
+
+// writeNew writes a file beside its name and renames it, so that a reader sees
+// all of it or nothing.
+func writeNew(path string, data []byte) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	tmp, err := os.CreateTemp(filepath.Dir(path), ".new-*")
+	if err != nil {
+		return err
+	}
+	_, err = tmp.Write(data)
+	if err = errors.Join(err, tmp.Sync(), tmp.Close()); err == nil {
+		err = os.Rename(tmp.Name(), path)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(tmp.Name()))
+	}
+	return nil
+}

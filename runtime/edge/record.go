@@ -1,0 +1,145 @@
+package edge
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/holdfast-policy/holdfast/runtime/decide"
+	"github.com/holdfast-policy/holdfast/runtime/journal"
+	"github.com/holdfast-policy/holdfast/sdk/abi"
+	"github.com/holdfast-policy/holdfast/sdk/audit"
+	"github.com/holdfast-policy/holdfast/sdk/bundle"
+	"github.com/holdfast-policy/holdfast/sdk/policy"
+	"github.com/holdfast-policy/holdfast/sdk/wire"
+)
+
+// record describes an answer before it is given.
+func record(l *live, p *decide.Point, req *policy.Request, out decide.Outcome, start time.Time, took time.Duration) (*audit.Record, error) {
+	request, err := req.JSON()
+	if err != nil {
+		return nil, fmt.Errorf("record the request: %w", err)
+	}
+	d := &audit.DecisionRecord{
+		Point:     req.Point,
+		RequestID: req.ID,
+		Subject:   audit.Entity{Type: req.Subject.Type, ID: req.Subject.ID},
+		Action:    req.Action.Name,
+		Resource:  audit.Entity{Type: req.Resource.Type, ID: req.Resource.ID},
+		Request:   audit.NewPart(request),
+
+		Verdict:     out.Decision.Verdict,
+		Obligations: out.Decision.Obligations,
+		Epoch:       out.Decision.Epoch,
+		Activation:  l.activation,
+		Durability:  p.Durability,
+		Latency:     took.Nanoseconds(),
+	}
+	for _, r := range out.Decision.Reasons {
+		d.Reasons = append(d.Reasons, audit.Reason{Code: r.Code, Text: r.Text})
+	}
+	if out.Decision.Value != nil {
+		if d.Value, err = part(out.Decision.Value); err != nil {
+			return nil, fmt.Errorf("record the value: %w", err)
+		}
+	}
+	return &audit.Record{Kind: audit.KindDecision, Time: start.UnixNano(), Decision: d}, recordRuns(d, p, out.Runs)
+}
+
+func recordRuns(d *audit.DecisionRecord, p *decide.Point, runs []decide.Run) (err error) {
+	var logs []abi.Log
+	d.Runs = make([]audit.Run, len(runs))
+	for i, r := range runs {
+		m := &p.Modules[i]
+		d.Runs[i] = audit.Run{Module: m.Index, Verdict: r.Decision.Verdict, Fuel: r.Fuel, Trap: string(r.Trap)}
+		logs = append(logs, r.Logs...)
+		if r.Trap != "" && d.Failure == nil {
+			cause := "error"
+			if r.Trap == abi.TrapFuel {
+				cause = "fuel"
+			}
+			d.Failure = &audit.Failure{Mode: r.FailMode, Cause: cause, Trap: string(r.Trap), Module: &m.Digest}
+		}
+	}
+	if len(logs) > 0 {
+		d.Logs, err = part(logs)
+	}
+	return err
+}
+
+func part(v any) (*audit.Part, error) {
+	b, err := wire.Marshal(v)
+	if err != nil {
+		return nil, err
+	}
+	return audit.NewPart(b), nil
+}
+
+// activate is the loader's last step: it writes the activation leaf and puts
+// the set in force. When the leaf cannot be written, the old set stays.
+func (n *Node) activate(_ context.Context, set *decide.Set, rel *bundle.SignedRelease) error {
+	n.switching.Lock()
+	defer n.switching.Unlock()
+	j := n.live.Load().journal
+	next, err := announce(j, set, activationRecord(set, rel))
+	if err != nil {
+		return err
+	}
+	n.live.Store(next)
+	n.log.Info("in force", "epoch", set.Epoch, "release", set.Release, "boot", j.Boot(), "seq", next.activation)
+	return nil
+}
+
+// announce writes a set's activation leaf, durably, before the set decides.
+func announce(j *journal.Journal, set *decide.Set, rec *audit.ActivationRecord) (*live, error) {
+	ref, err := j.Append(context.Background(), &audit.Record{
+		Kind: audit.KindActivation, Time: time.Now().UnixNano(), Activation: rec,
+	}, policy.Synced)
+	if err != nil {
+		return nil, fmt.Errorf("write the activation of epoch %d: %w", set.Epoch, err)
+	}
+	return &live{journal: j, set: set, activation: ref.Seq, announced: rec}, nil
+}
+
+// activationRecord names every package once and gives each module its index.
+func activationRecord(set *decide.Set, rel *bundle.SignedRelease) *audit.ActivationRecord {
+	rec := &audit.ActivationRecord{Epoch: set.Epoch, Release: set.Release, Author: rel.Author, Approver: rel.Approver}
+	type use struct{ pkg, params wire.Digest }
+	index := map[use]uint64{}
+	for _, name := range set.PointNames() {
+		p := set.Points[name]
+		point := audit.Point{Name: name}
+		for i := range p.Modules {
+			m := &p.Modules[i]
+			u := use{m.Digest, m.Params}
+			at, ok := index[u]
+			if !ok {
+				at = uint64(len(rec.Modules))
+				index[u] = at
+				entry := audit.Module{Name: m.Name, Package: m.Digest, Module: m.Wasm}
+				if !m.Params.IsZero() {
+					entry.Params = &m.Params
+				}
+				rec.Modules = append(rec.Modules, entry)
+			}
+			m.Index = at
+			point.Modules = append(point.Modules, at)
+		}
+		rec.Points = append(rec.Points, point)
+	}
+	return rec
+}
+
+// refused records that a release was not taken.
+func (n *Node) refused(digest wire.Digest, why error) {
+	n.Record(&audit.AdminRecord{Event: "release_refused", Text: why.Error(), Detail: map[string]any{"release": digest.String()}})
+}
+
+// Record writes an administrative record, if the journal can be written; what
+// it tells is in the log as well.
+func (n *Node) Record(rec *audit.AdminRecord) {
+	_, err := n.Journal().Append(context.Background(), &audit.Record{Kind: audit.KindAdmin, Time: time.Now().UnixNano(), Admin: rec}, policy.Synced)
+	if err != nil {
+		n.log.Error("administrative record not written", "event", rec.Event, "err", err)
+	}
+}

@@ -1,0 +1,124 @@
+package edge
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/holdfast-policy/holdfast/runtime/decide"
+	"github.com/holdfast-policy/holdfast/runtime/journal"
+	"github.com/holdfast-policy/holdfast/sdk/audit"
+	"github.com/holdfast-policy/holdfast/sdk/policy"
+)
+
+// repairInterval is how often the journal is looked at, and opened again when
+// its disk failed.
+const repairInterval = 500 * time.Millisecond
+
+// unrecorded counts answers that were given without a record.
+type unrecorded struct {
+	count    uint64
+	from, to int64 // ns since 1970
+}
+
+// unrecordedDecision is what the point answers when the record of d could not
+// be written: its on_log_failure. The answer is counted, and the count is the
+// first record once the journal can be written again.
+func (n *Node) unrecordedDecision(p *decide.Point, d policy.Decision, cause error) policy.Decision {
+	now := time.Now().UnixNano()
+	n.mu.Lock()
+	if n.lost.count == 0 {
+		n.lost.from = now
+		n.log.Error("answers are not recorded", "point", p.Name, "on_log_failure", p.OnLogFailure, "err", cause)
+	}
+	n.lost.count++
+	n.lost.to = now
+	n.mu.Unlock()
+	select {
+	case n.repair <- struct{}{}:
+	default:
+	}
+	reason := policy.Reason{Code: CodeLogFailure, Text: "the record of this decision could not be written"}
+	if p.OnLogFailure == policy.FailAllowFlagged {
+		d.Reasons = append(d.Reasons[:len(d.Reasons):len(d.Reasons)], reason)
+		return d
+	}
+	return policy.Decision{Verdict: min(d.Verdict, p.OnLogFailure.Verdict()), Reasons: []policy.Reason{reason}, Epoch: d.Epoch}
+}
+
+// repairJournal opens a poisoned journal again, as a new boot, until ctx ends.
+func (n *Node) repairJournal(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-n.repair: // a decision could not be recorded
+		case <-time.After(repairInterval):
+		}
+		if n.Journal().Poisoned() == nil {
+			continue
+		}
+		if err := n.reopen(); err != nil {
+			n.log.Error("journal not reopened", "err", err)
+		}
+	}
+}
+
+// reopen begins a new boot after a disk failure. Its first records are the
+// count of the answers that have none and the activation of what is in force.
+func (n *Node) reopen() error {
+	n.switching.Lock()
+	defer n.switching.Unlock()
+	old := n.live.Load()
+	if err := old.journal.Close(); err != nil && !errors.Is(err, journal.ErrPoisoned) && !errors.Is(err, journal.ErrClosed) {
+		n.log.Error("close the poisoned journal", "err", err)
+	}
+	j, err := n.openJournal()
+	if err != nil {
+		return err
+	}
+	next, err := n.resume(j, old)
+	if err != nil {
+		return errors.Join(err, j.Close())
+	}
+	n.live.Store(next)
+	return nil
+}
+
+func (n *Node) resume(j *journal.Journal, old *live) (*live, error) {
+	lost := n.takeLost()
+	_, err := j.Append(context.Background(), &audit.Record{Kind: audit.KindAdmin, Time: time.Now().UnixNano(), Admin: &audit.AdminRecord{
+		Event: "unrecorded_answers", Count: lost.count, From: lost.from, To: lost.to,
+	}}, policy.Synced)
+	if err != nil {
+		n.giveBack(lost)
+		return nil, err
+	}
+	next := &live{journal: j}
+	if old.set != nil {
+		if next, err = announce(j, old.set, old.announced); err != nil {
+			return nil, err
+		}
+	}
+	return next, nil
+}
+
+func (n *Node) takeLost() unrecorded {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	lost := n.lost
+	n.lost = unrecorded{}
+	return lost
+}
+
+func (n *Node) giveBack(lost unrecorded) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.lost.count == 0 {
+		n.lost.to = lost.to
+	}
+	if lost.count > 0 {
+		n.lost.from = lost.from
+	}
+	n.lost.count += lost.count
+}

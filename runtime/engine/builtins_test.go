@@ -1,0 +1,112 @@
+package engine_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/open-policy-agent/opa/v1/rego"
+
+	"github.com/holdfast-policy/holdfast/runtime/engine"
+	"github.com/holdfast-policy/holdfast/sdk/abi"
+)
+
+// TestBuiltins compares what the host answers with what OPA's own evaluator does.
+func TestBuiltins(t *testing.T) {
+	const policy = `package p
+
+answer := {
+	"text": sprintf("%s has %d of %v", [input.name, 3, {"a", "b"}]),
+	"split": regex.split("-+", "a--b-c"),
+	"indexes": indexof_n("banana", "an"),
+	"sum": crypto.sha256(input.name),
+	"semver": semver.compare("1.2.3", "1.10.0"),
+	"subset": object.subset({"a": 1, "b": {"c": 2}}, {"b": {"c": 2}}),
+	"time": time.format(1700000000000000000),
+	"sets": strings.any_prefix_match(input.name, {"hold", "x"}),
+	"none": [x | x := hex.decode("not hex")],
+	"cidr": net.cidr_contains_matches("1.1.1.0/24", "1.1.1.128"),
+	"nested": json.patch({"a": {"b": [1, 2.50, null]}}, [{"op": "add", "path": "/a/c", "value": "\u00e9\n\""}]),
+}
+`
+	input := map[string]any{"name": "holdfast"}
+	m := load(t, newEngine(t, engine.Config{}), engine.Spec{Name: "builtins", Wasm: compileRego(t, policy, "p/answer"), ABI: abi.OPA1})
+	result, err := m.Call(abi.Call{Input: marshal(t, input)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rs, err := rego.New(rego.Query("data.p.answer"), rego.Module("policy.rego", policy), rego.Input(input)).Eval(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := fmt.Sprintf(`[{"result":%s}]`, marshal(t, rs[0].Expressions[0].Value))
+	if canonical(t, result.Output) != canonical(t, []byte(want)) {
+		t.Errorf("got  %s\nwant %s", result.Output, want)
+	}
+	again, err := m.Call(abi.Call{Input: marshal(t, input)})
+	if err != nil || string(again.Output) != string(result.Output) || again.Fuel != result.Fuel {
+		t.Errorf("the second call: %s, %d units (first %d), %v", again.Output, again.Fuel, result.Fuel, err)
+	}
+}
+
+func TestBuiltinsDependOnTheCallAlone(t *testing.T) {
+	const policy = `package p
+
+answer := [time.now_ns(), uuid.rfc4122("a"), uuid.rfc4122("a") == uuid.rfc4122("b")]
+`
+	m := load(t, newEngine(t, engine.Config{}), engine.Spec{Name: "clock", Wasm: compileRego(t, policy, "p/answer"), ABI: abi.OPA1})
+	first, err := m.Call(abi.Call{Now: frozen})
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := m.Call(abi.Call{Now: frozen})
+	if err != nil || string(first.Output) != string(again.Output) {
+		t.Errorf("%s, then %s, %v", first.Output, again.Output, err)
+	}
+	if !strings.HasPrefix(string(first.Output), `[{"result":[1700000000000000000,"`) {
+		t.Errorf("got %s", first.Output)
+	}
+}
+
+func TestRefusedBuiltins(t *testing.T) {
+	e := newEngine(t, engine.Config{})
+	for name, expression := range map[string]string{
+		"http.send":          `http.send({"method": "get", "url": "http://localhost"})`,
+		"net.lookup_ip_addr": `net.lookup_ip_addr("localhost")`,
+		"net.cidr_expand":    `net.cidr_expand("10.0.0.0/8")`,
+		"rand.intn":          `rand.intn("a", 5)`,
+		"opa.runtime":        `opa.runtime()`,
+	} {
+		module := compileRego(t, "package p\n\nanswer := "+expression+"\n", "p/answer")
+		_, err := e.Load(context.Background(), engine.Spec{Name: "refused", Wasm: module, ABI: abi.OPA1})
+		if err == nil || !strings.Contains(err.Error(), "built-in "+name+": ") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestOPAInputs(t *testing.T) {
+	m := load(t, newEngine(t, engine.Config{}), engine.Spec{Name: "echo", Wasm: compileRego(t, "package p\n\nanswer := input\n", "p/answer"), ABI: abi.OPA1})
+	for name, c := range map[string]struct {
+		input string
+		want  string
+		trap  abi.TrapCode
+	}{
+		"numbers keep their literals": {input: `{"a":1.50,"b":12345678901234567890}`, want: `[{"result":{"b":12345678901234567890,"a":1.50}}]`},
+		"none":                        {want: `[]`},
+		"not JSON":                    {input: `{"a":`, trap: abi.TrapInput},
+		"surrogates apart":            {input: `"\ud800"`, trap: abi.TrapAbort},
+		"long":                        {input: `"` + strings.Repeat("x", 60_000) + `"`, want: `[{"result":"` + strings.Repeat("x", 60_000) + `"}]`},
+		"too long an answer":          {input: `"` + strings.Repeat("x", 70_000) + `"`, trap: abi.TrapOutput},
+		"deep":                        {input: strings.Repeat("[", 5_000) + strings.Repeat("]", 5_000), trap: abi.TrapDepth},
+	} {
+		result, err := m.Call(abi.Call{Input: []byte(c.input), Fuel: abi.MaxFuel})
+		if code := trapCode(t, err); code != c.trap || string(result.Output) != c.want {
+			t.Errorf("%s: got %.80q, %v", name, result.Output, err)
+		}
+	}
+	if _, err := m.Call(abi.Call{Input: []byte(`{}`), Entrypoint: 99}); trapCode(t, err) != abi.TrapAbort {
+		t.Errorf("an entry point that is not there: %v", err)
+	}
+}

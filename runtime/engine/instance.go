@@ -1,0 +1,259 @@
+package engine
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"strings"
+
+	"github.com/tetratelabs/wazero"
+	"github.com/tetratelabs/wazero/api"
+
+	"github.com/holdfast-policy/holdfast/sdk/abi"
+)
+
+// snapshot is the state of an instance that is ready for a call.
+type snapshot struct {
+	memory  []byte // up to the last byte that is not zero
+	size    int    // of the whole memory
+	globals []uint64
+}
+
+// instance is one live copy of a module. It serves one call at a time.
+type instance struct {
+	module  *Module
+	wasm    api.Module
+	memory  api.Memory
+	fuel    api.MutableGlobal
+	depth   api.MutableGlobal
+	globals []api.MutableGlobal // all mutable ones of the guest, to restore
+	guest   guest
+	stack   [8]uint64
+	// ctx carries the instance itself to the host functions; it is made once,
+	// because making one per call would allocate.
+	ctx context.Context
+
+	// Of the call that runs:
+	now      int64
+	logs     []abi.Log
+	logBytes int
+	random   *rand.ChaCha8
+	builtins *builtinCall
+}
+
+// guest is the side of an instance that knows the contract.
+type guest interface {
+	// initialise prepares a fresh instance before the snapshot.
+	initialise(*instance, Spec) error
+	// call writes the input and returns where the output lies.
+	call(*instance, abi.Call) ([]byte, *abi.Trap)
+}
+
+type instanceKey struct{}
+
+// instantiate makes an instance that has run nothing yet.
+func (m *Module) instantiate(ctx context.Context) (i *instance, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("instantiate: %v", p)
+		}
+	}()
+	module, err := m.code.engine.runtime.InstantiateModule(ctx, m.code.compiled, wazero.NewModuleConfig().WithName("").WithStartFunctions())
+	if err != nil {
+		return nil, fmt.Errorf("instantiate: %w", err)
+	}
+	i = &instance{module: m, wasm: module, memory: module.Memory()}
+	i.ctx = context.WithValue(context.Background(), instanceKey{}, i)
+	i.fuel = module.ExportedGlobal(abi.ExportFuel).(api.MutableGlobal)
+	i.depth = module.ExportedGlobal(abi.ExportDepth).(api.MutableGlobal)
+	for g := i.exportedGlobal(0); g != nil; g = i.exportedGlobal(len(i.globals)) {
+		i.globals = append(i.globals, g)
+	}
+	if m.kind == abi.OPA1 {
+		i.guest = newOPAGuest(module)
+	} else {
+		i.guest = newHoldfastGuest(module)
+	}
+	return i, nil
+}
+
+// exportedGlobal returns the nth mutable global of the guest, nil behind the last.
+func (i *instance) exportedGlobal(n int) api.MutableGlobal {
+	g, _ := i.wasm.ExportedGlobal(abi.ExportGlobal + strconv.Itoa(n)).(api.MutableGlobal)
+	return g
+}
+
+// initialise makes the first instance, runs what the guest runs once, and keeps
+// its state as what every call begins with.
+func (m *Module) initialise(ctx context.Context, spec Spec) error {
+	i, err := m.instantiate(ctx)
+	if err != nil {
+		return err
+	}
+	if err := i.initialise(spec); err != nil {
+		i.close()
+		return err
+	}
+	m.idle, m.alive = append(make([]*instance, 0, m.limit), i), 1
+	return nil
+}
+
+func (i *instance) initialise(spec Spec) error {
+	i.begin(abi.InitFuel, 1)
+	for _, name := range []string{abi.ExportStart, abi.ExportInitialize} {
+		if f := i.wasm.ExportedFunction(name); f != nil {
+			if _, err := i.run(f); err != nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+		}
+	}
+	if err := i.guest.initialise(i, spec); err != nil {
+		return err
+	}
+	i.module.initFuel = abi.InitFuel - uint64(i.fuel.Get())
+	i.module.snapshot = i.capture()
+	return nil
+}
+
+func (i *instance) capture() snapshot {
+	memory, _ := i.memory.Read(0, i.memory.Size())
+	s := snapshot{memory: bytes.Clone(bytes.TrimRight(memory, "\x00")), size: len(memory)}
+	for _, g := range i.globals {
+		s.globals = append(s.globals, g.Get())
+	}
+	return s
+}
+
+// clone makes a further instance in the state of the snapshot.
+func (m *Module) clone() (*instance, error) {
+	i, err := m.instantiate(context.Background())
+	if err != nil {
+		return nil, err
+	}
+	const page = 64 << 10
+	if missing := m.snapshot.size - int(i.memory.Size()); missing > 0 {
+		if _, ok := i.memory.Grow(uint32(missing / page)); !ok {
+			i.close()
+			return nil, errors.New("instantiate: memory of the snapshot cannot be had")
+		}
+	}
+	if !i.restore() {
+		i.close()
+		return nil, errors.New("instantiate: memory is larger than that of the snapshot")
+	}
+	return i, nil
+}
+
+// restore sets memory and globals to the snapshot. It reports false when the
+// memory has grown, which cannot be undone. Tables and segments need no
+// restoring: instructions that change them are not admitted.
+func (i *instance) restore() bool {
+	memory, _ := i.memory.Read(0, i.memory.Size())
+	if len(memory) != i.module.snapshot.size {
+		return false
+	}
+	clear(memory[copy(memory, i.module.snapshot.memory):])
+	for n, g := range i.globals {
+		g.Set(i.module.snapshot.globals[n])
+	}
+	return true
+}
+
+func (i *instance) close() { i.wasm.Close(context.Background()) }
+
+// begin sets the meters and the clock for one call.
+func (i *instance) begin(fuel uint64, now int64) {
+	i.fuel.Set(fuel)
+	i.depth.Set(abi.MaxCallDepth)
+	i.now, i.logs, i.logBytes, i.random, i.builtins = now, nil, 0, nil, nil
+}
+
+// answer runs one call. The result's logs are valid even with a trap.
+func (i *instance) answer(call abi.Call) (result abi.Result, trap *abi.Trap) {
+	limit := call.Fuel
+	if limit == 0 {
+		limit = abi.DefaultFuel
+	}
+	limit = min(limit, abi.MaxFuel)
+	i.begin(limit, call.Now)
+	output, trap := i.guest.call(i, call)
+	left := int64(i.fuel.Get())
+	if trap == nil && left < 0 {
+		trap = &abi.Trap{Code: abi.TrapFuel}
+	}
+	result = abi.Result{Fuel: limit - uint64(max(left, 0)), Logs: i.logs}
+	if trap == nil {
+		trap = checkOutput(output)
+	}
+	if trap != nil {
+		trap.Fuel = result.Fuel
+		return result, trap
+	}
+	result.Output = append([]byte(nil), output...)
+	return result, nil
+}
+
+func checkOutput(output []byte) *abi.Trap {
+	if len(output) == 0 {
+		return &abi.Trap{Code: abi.TrapOutput, Detail: "empty or out of bounds"}
+	}
+	if len(output) > abi.MaxOutput {
+		return &abi.Trap{Code: abi.TrapOutput, Detail: "too long"}
+	}
+	return nil
+}
+
+// run calls a function of the guest with at most 8 parameters and returns its
+// first result.
+func (i *instance) run(f api.Function, params ...uint64) (uint64, *abi.Trap) {
+	copy(i.stack[:], params)
+	if err := i.enter(f, i.stack[:]); err != nil {
+		return 0, i.trap(err)
+	}
+	return i.stack[0], nil
+}
+
+// enter calls f and turns every panic under it into an error.
+func (i *instance) enter(f api.Function, stack []uint64) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v", p)
+		}
+	}()
+	return f.CallWithStack(i.ctx, stack)
+}
+
+// trapTexts are wazero's reasons, which it has no exported values for.
+var trapTexts = map[string]abi.TrapCode{
+	"unreachable":                   abi.TrapUnreachable,
+	"out of bounds memory access":   abi.TrapMemory,
+	"integer divide by zero":        abi.TrapArithmetic,
+	"integer overflow":              abi.TrapArithmetic,
+	"invalid conversion to integer": abi.TrapArithmetic,
+	"invalid table access":          abi.TrapCall,
+	"indirect call type mismatch":   abi.TrapCall,
+	"stack overflow":                abi.TrapDepth,
+}
+
+// trap says why a call ended. The meters come first: the guest's own
+// unreachable looks like theirs.
+func (i *instance) trap(err error) *abi.Trap {
+	if own, ok := errors.AsType[*abi.Trap](err); ok {
+		return own
+	}
+	if int64(i.fuel.Get()) < 0 {
+		return &abi.Trap{Code: abi.TrapFuel}
+	}
+	if int32(i.depth.Get()) < 0 {
+		return &abi.Trap{Code: abi.TrapDepth}
+	}
+	text, _, _ := strings.Cut(err.Error(), "\n")
+	text = strings.TrimPrefix(text, "wasm error: ")
+	if code, ok := trapTexts[text]; ok {
+		return &abi.Trap{Code: code}
+	}
+	return &abi.Trap{Code: abi.TrapHost, Detail: text}
+}

@@ -1,0 +1,215 @@
+package engine
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/tetratelabs/wazero/api"
+
+	"github.com/holdfast-policy/holdfast/sdk/abi"
+)
+
+// opaHeadroom is the free memory behind the data that every call begins with,
+// in bytes; a call that needs more grows the memory and costs its instance.
+const opaHeadroom = 64 << 10
+
+// opaModule is what all instances of one opa_1 module have in common.
+type opaModule struct {
+	entrypoints map[string]int32
+	builtins    map[int32]builtin
+	context     uint64 // address of the evaluation context, which has the data
+	heap        uint64 // first free address, where the input goes
+}
+
+// opaGuest speaks OPA's ABI 1.2 and later. It does not use the one-shot
+// opa_eval, which takes an input that it cannot parse for no input at all.
+type opaGuest struct {
+	heapSet, jsonParse, setInput, setEntrypoint, eval, result, jsonDump api.Function
+	malloc, valueDump, valueParse                                       api.Function
+}
+
+func newOPAGuest(m api.Module) *opaGuest {
+	return &opaGuest{
+		heapSet:       m.ExportedFunction("opa_heap_ptr_set"),
+		jsonParse:     m.ExportedFunction("opa_json_parse"),
+		setInput:      m.ExportedFunction("opa_eval_ctx_set_input"),
+		setEntrypoint: m.ExportedFunction("opa_eval_ctx_set_entrypoint"),
+		eval:          m.ExportedFunction("eval"),
+		result:        m.ExportedFunction("opa_eval_ctx_get_result"),
+		jsonDump:      m.ExportedFunction("opa_json_dump"),
+		malloc:        m.ExportedFunction("opa_malloc"),
+		valueDump:     m.ExportedFunction("opa_value_dump"),
+		valueParse:    m.ExportedFunction("opa_value_parse"),
+	}
+}
+
+func (g *opaGuest) initialise(i *instance, spec Spec) error {
+	if err := checkOPAVersion(i.wasm); err != nil {
+		return err
+	}
+	opa := &i.module.opa
+	var names map[string]int32
+	if err := g.table(i, "builtins", &names); err != nil {
+		return err
+	}
+	if err := g.table(i, "entrypoints", &opa.entrypoints); err != nil {
+		return err
+	}
+	var err error
+	if opa.builtins, err = resolveBuiltins(names); err != nil {
+		return err
+	}
+	if err := g.parseData(i, spec.Init); err != nil {
+		return fmt.Errorf("data: %w", err)
+	}
+	return nil
+}
+
+func checkOPAVersion(m api.Module) error {
+	major, minor := m.ExportedGlobal("opa_wasm_abi_version").Get(), m.ExportedGlobal("opa_wasm_abi_minor_version").Get()
+	if uint32(major) != 1 || uint32(minor) < 2 {
+		return fmt.Errorf("OPA ABI %d.%d: want 1.2 or later", uint32(major), uint32(minor))
+	}
+	return nil
+}
+
+// table reads one of OPA's tables of numbers by name.
+func (g *opaGuest) table(i *instance, name string, into *map[string]int32) error {
+	value, trap := i.run(i.wasm.ExportedFunction(name))
+	if trap == nil {
+		value, trap = i.run(g.jsonDump, value)
+	}
+	if trap != nil {
+		return fmt.Errorf("%s: %w", name, trap)
+	}
+	text, ok := i.text(value)
+	if !ok {
+		return fmt.Errorf("%s: out of bounds", name)
+	}
+	if err := json.Unmarshal(text, into); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return nil
+}
+
+// parseData puts the data into the guest's heap, where it stays, and makes room
+// for calls behind it.
+func (g *opaGuest) parseData(i *instance, data []byte) error {
+	if len(data) == 0 {
+		data = []byte("{}")
+	}
+	at, trap := i.run(g.malloc, uint64(len(data)))
+	if trap != nil {
+		return trap
+	}
+	if !i.memory.Write(uint32(at), data) {
+		return errors.New("the guest's buffer is out of bounds")
+	}
+	parsed, trap := i.run(g.jsonParse, at, uint64(len(data)))
+	if trap != nil {
+		return trap
+	}
+	if parsed == 0 {
+		return errors.New("not JSON")
+	}
+	return g.prepare(i, parsed)
+}
+
+// prepare makes the context of all calls and room behind it.
+func (g *opaGuest) prepare(i *instance, data uint64) error {
+	opa := &i.module.opa
+	var trap *abi.Trap
+	if opa.context, trap = i.run(i.wasm.ExportedFunction("opa_eval_ctx_new")); trap != nil {
+		return trap
+	}
+	if _, trap = i.run(i.wasm.ExportedFunction("opa_eval_ctx_set_data"), opa.context, data); trap != nil {
+		return trap
+	}
+	heap, trap := i.run(i.wasm.ExportedFunction("opa_heap_ptr_get"))
+	if trap != nil {
+		return trap
+	}
+	opa.heap = align(heap)
+	if !i.room(opa.heap + opaHeadroom) {
+		return errors.New("no memory is left for calls")
+	}
+	return nil
+}
+
+// align returns the next address that is a multiple of 16.
+func align(at uint64) uint64 { return (at + 15) &^ 15 }
+
+// room grows the memory until it reaches to an address.
+func (i *instance) room(end uint64) bool {
+	const page = 64 << 10
+	size := uint64(i.memory.Size())
+	if end <= size {
+		return true
+	}
+	_, ok := i.memory.Grow(uint32((end - size + page - 1) / page))
+	return ok
+}
+
+// text returns a view of the bytes from an address up to the next zero byte.
+func (i *instance) text(at uint64) ([]byte, bool) {
+	at = uint64(uint32(at))
+	size := uint64(i.memory.Size())
+	if at >= size {
+		return nil, false
+	}
+	rest, _ := i.memory.Read(uint32(at), uint32(size-at))
+	end := bytes.IndexByte(rest, 0)
+	if end < 0 {
+		return nil, false
+	}
+	return rest[:end], true
+}
+
+// call evaluates an entry point. The steps go on with what the one before answered.
+func (g *opaGuest) call(i *instance, call abi.Call) ([]byte, *abi.Trap) {
+	opa := &i.module.opa
+	if len(call.Input) > 0 {
+		if trap := g.input(i, call.Input); trap != nil {
+			return nil, trap
+		}
+	}
+	if _, trap := i.run(g.setEntrypoint, opa.context, uint64(uint32(call.Entrypoint))); trap != nil {
+		return nil, trap
+	}
+	if _, trap := i.run(g.eval, opa.context); trap != nil {
+		return nil, trap
+	}
+	value, trap := i.run(g.result, opa.context)
+	if trap != nil {
+		return nil, trap
+	}
+	text, trap := i.run(g.jsonDump, value)
+	if trap != nil {
+		return nil, trap
+	}
+	output, _ := i.text(text)
+	return output, nil
+}
+
+// input writes the input behind the heap, moves the heap behind it and parses it.
+func (g *opaGuest) input(i *instance, input []byte) *abi.Trap {
+	at, length := i.module.opa.heap, uint64(len(input))
+	if !i.room(at + length) {
+		return &abi.Trap{Code: abi.TrapInput, Detail: "the guest has no room"}
+	}
+	i.memory.Write(uint32(at), input)
+	if _, trap := i.run(g.heapSet, align(at+length)); trap != nil {
+		return trap
+	}
+	value, trap := i.run(g.jsonParse, at, length)
+	if trap != nil {
+		return trap
+	}
+	if uint32(value) == 0 {
+		return &abi.Trap{Code: abi.TrapInput, Detail: "the guest cannot parse the input"}
+	}
+	_, trap = i.run(g.setInput, i.module.opa.context, value)
+	return trap
+}

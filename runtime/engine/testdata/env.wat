@@ -1,0 +1,17 @@
+;; Gives a module of OPA the memory and functions that it imports, without the engine.
+(module
+  (import "opa" "opa_abort" (func $abort (param i32)))
+  (import "opa" "opa_println" (func $println (param i32)))
+  (import "opa" "opa_builtin0" (func $b0 (param i32 i32) (result i32)))
+  (import "opa" "opa_builtin1" (func $b1 (param i32 i32 i32) (result i32)))
+  (import "opa" "opa_builtin2" (func $b2 (param i32 i32 i32 i32) (result i32)))
+  (import "opa" "opa_builtin3" (func $b3 (param i32 i32 i32 i32 i32) (result i32)))
+  (import "opa" "opa_builtin4" (func $b4 (param i32 i32 i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 2)
+  (export "opa_abort" (func $abort))
+  (export "opa_println" (func $println))
+  (export "opa_builtin0" (func $b0))
+  (export "opa_builtin1" (func $b1))
+  (export "opa_builtin2" (func $b2))
+  (export "opa_builtin3" (func $b3))
+  (export "opa_builtin4" (func $b4)))

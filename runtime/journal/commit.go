@@ -1,0 +1,314 @@
+package journal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/holdfast-policy/holdfast/sdk/audit"
+	"github.com/holdfast-policy/holdfast/sdk/policy"
+)
+
+// A group is what one commit writes: everything that was appended while the
+// commit before it was under way.
+type group struct {
+	first  uint64
+	bytes  []byte // header and payload
+	leaves []tlog.Hash
+	// Each error is set before its channel is closed.
+	written, synced     chan struct{}
+	writeErr, syncError error
+}
+
+func (g *group) full(more int) bool {
+	return len(g.leaves) == audit.MaxBatchRecords || len(g.bytes)+more > audit.MaxGroupBytes
+}
+
+func (g *group) wait(ctx context.Context, class policy.Durability) error {
+	done, err := g.synced, &g.syncError
+	if class == policy.Written {
+		done, err = g.written, &g.writeErr
+	}
+	select {
+	case <-done:
+		return *err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// enqueue numbers a record and puts it into the youngest group. The work under
+// the lock overlaps with the fsync in flight.
+func (j *Journal) enqueue(body []byte, parts []*audit.Part, size int) (*group, audit.Ref, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	switch {
+	case j.poison != nil:
+		return nil, audit.Ref{}, j.poison
+	case j.closed:
+		return nil, audit.Ref{}, ErrClosed
+	}
+	var g *group
+	if n := len(j.queue); n > 0 && !j.queue[n-1].full(size) {
+		g = j.queue[n-1]
+	} else {
+		g = &group{first: j.next, written: make(chan struct{}), synced: make(chan struct{})}
+		g.bytes, j.spare = append(j.spare[:0], make([]byte, audit.GroupHeaderBytes)...), nil
+		j.queue = append(j.queue, g)
+	}
+	ref := audit.Ref{Boot: j.boot.id, Seq: j.next}
+	j.next++
+	j.scratch = audit.AppendLeaf(j.scratch[:0], body, ref.Seq)
+	ref.Leaf = tlog.RecordHash(j.scratch)
+	g.leaves = append(g.leaves, ref.Leaf)
+	g.bytes = audit.AppendEntry(g.bytes, j.scratch, parts)
+	signal(j.wake)
+	return g, ref, nil
+}
+
+// signal marks c, which has room for one mark.
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// write commits groups until the journal is closed and the queue is empty, or
+// an error poisons it.
+func (j *Journal) write() {
+	defer close(j.writer)
+	for {
+		g := j.take()
+		if g != nil {
+			if err := j.commit(g); err != nil {
+				j.fail(g, err)
+				return
+			}
+			continue
+		}
+		select {
+		case <-j.wake:
+		case <-j.stop:
+			if j.empty() {
+				return
+			}
+		}
+	}
+}
+
+func (j *Journal) take() *group {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if len(j.queue) == 0 {
+		return nil
+	}
+	g := j.queue[0]
+	j.queue = j.queue[1:]
+	return g
+}
+
+func (j *Journal) empty() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return len(j.queue) == 0
+}
+
+// commit writes and syncs one group and tells those who wait for it.
+func (j *Journal) commit(g *group) error {
+	// Only the writer changes durable, so that it may read it without the lock.
+	audit.SealGroup(g.bytes, j.boot.salt, g.first, j.durable.Size(), len(g.leaves))
+	if err := j.out.write(g.bytes, &j.durable); err != nil {
+		return err
+	}
+	close(g.written)
+	if err := j.out.file.Sync(); err != nil {
+		return fmt.Errorf("sync %s: %w", j.out.segment.path, err)
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, leaf := range g.leaves {
+		j.durable.Append(leaf)
+	}
+	if cap(g.bytes) <= maxSpareBytes {
+		j.spare = g.bytes
+	}
+	if j.durable.Size()-j.signed >= j.cfg.CheckpointRecords {
+		signal(j.due)
+	}
+	j.notify()
+	close(g.synced)
+	return nil
+}
+
+// maxSpareBytes bounds the memory that is kept for the next group.
+const maxSpareBytes = 1 << 20
+
+// fail poisons the journal: neither g nor any group behind it is acknowledged.
+func (j *Journal) fail(g *group, cause error) {
+	j.cfg.Log.Error("journal poisoned", "boot", j.boot.id, "error", cause)
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.poison = fmt.Errorf("%w: %w", ErrPoisoned, cause)
+	for _, g := range append([]*group{g}, j.queue...) {
+		g.syncError = j.poison
+		select {
+		case <-g.written:
+		default:
+			g.writeErr = j.poison
+			close(g.written)
+		}
+		close(g.synced)
+	}
+	j.queue = nil
+	j.notify()
+}
+
+// notify wakes those who wait on Changed. The lock is held.
+func (j *Journal) notify() {
+	close(j.changed)
+	j.changed = make(chan struct{})
+}
+
+// signDue stores a checkpoint when records are due for one, and when nothing
+// happened for IdleInterval.
+func (j *Journal) signDue() {
+	defer close(j.signer)
+	tick := time.NewTicker(j.cfg.CheckpointInterval)
+	defer tick.Stop()
+	idle := time.NewTimer(j.cfg.IdleInterval)
+	defer idle.Stop()
+	for {
+		select {
+		case <-j.stop:
+			return
+		case <-j.due:
+		case <-idle.C:
+		case <-tick.C:
+			if !j.unsigned() {
+				continue
+			}
+		}
+		if _, err := j.Checkpoint(); err != nil && !errors.Is(err, ErrPoisoned) {
+			j.cfg.Log.Error("journal checkpoint", "boot", j.boot.id, "error", err)
+		}
+		idle.Reset(j.cfg.IdleInterval)
+	}
+}
+
+func (j *Journal) unsigned() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.durable.Size() > j.signed
+}
+
+// Checkpoint signs and stores a checkpoint of the durable prefix now.
+func (j *Journal) Checkpoint() ([]byte, error) {
+	j.signing.Lock()
+	defer j.signing.Unlock()
+	j.mu.Lock()
+	tree, poison := j.durable.Clone(), j.poison
+	j.mu.Unlock()
+	if poison != nil {
+		return nil, poison
+	}
+	msg, err := j.cfg.checkpoint(j.boot.id, &tree)
+	if err != nil {
+		return nil, err
+	}
+	if err := replaceFile(j.cfg.FS, filepath.Join(j.boot.path, checkpointFile), msg); err != nil {
+		return nil, fmt.Errorf("store checkpoint: %w", err)
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.note, j.signed = msg, tree.Size()
+	j.notify()
+	return msg, nil
+}
+
+// An output is the segment that is being written. The writer owns it.
+type output struct {
+	cfg     *Config
+	boot    bootDir
+	segment segment
+	file    File
+	off     int64
+}
+
+// begin creates the boot's folder and its first segment.
+func (o *output) begin(cfg *Config, boot bootDir) error {
+	o.cfg, o.boot = cfg, boot
+	if err := os.Mkdir(boot.path, 0o755); err != nil {
+		return err
+	}
+	if err := cfg.FS.SyncDir(cfg.Dir); err != nil {
+		return err
+	}
+	return o.create(&audit.Frontier{})
+}
+
+// create begins the segment behind the tree; when it returns, its name and
+// header are durable.
+func (o *output) create(tree *audit.Frontier) error {
+	s := o.boot.segment(tree.Size() + 1)
+	f, err := o.cfg.FS.OpenFile(s.path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return err
+	}
+	if err = f.Preallocate(o.cfg.SegmentBytes); err == nil {
+		err = writeAll(f, segmentHeader(o.boot.salt, tree), 0)
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if err == nil {
+		err = o.cfg.FS.SyncDir(o.boot.path)
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("create %s: %w", s.path, err), f.Close())
+	}
+	o.segment, o.file, o.off = s, f, segmentHeaderBytes
+	return nil
+}
+
+// write appends a sealed group, in a new segment when this one is full. tree is
+// that of the records before the group, all durable.
+func (o *output) write(group []byte, tree *audit.Frontier) error {
+	if o.off > segmentHeaderBytes && o.off+int64(len(group)) > o.cfg.SegmentBytes {
+		if err := o.close(); err != nil {
+			return err
+		}
+		if err := o.create(tree); err != nil {
+			return err
+		}
+	}
+	if err := writeAll(o.file, group, o.off); err != nil {
+		return fmt.Errorf("write %s: %w", o.segment.path, err)
+	}
+	o.off += int64(len(group))
+	return nil
+}
+
+// close gives back the space that was reserved and not used.
+func (o *output) close() error {
+	if o.file == nil {
+		return nil
+	}
+	err := errors.Join(o.file.Truncate(o.off), o.file.Close())
+	o.file = nil
+	return err
+}
+
+func writeAll(f File, b []byte, off int64) error {
+	n, err := f.WriteAt(b, off)
+	if err == nil && n < len(b) {
+		err = io.ErrShortWrite
+	}
+	return err
+}

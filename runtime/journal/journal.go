@@ -1,0 +1,458 @@
+// Package journal is a node's write-ahead log. What it acknowledges as synced
+// is on disk, in order, without gaps; what it finds damaged later it reports
+// and never repairs by forgetting.
+//
+// A journal is a folder with one folder per boot: segment files of groups (see
+// audit.Group) named by their first seq, and the file "checkpoint" with the
+// last signed checkpoint. One process owns it, by a lock.
+package journal
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/mod/sumdb/note"
+
+	"github.com/holdfast-policy/holdfast/sdk/audit"
+	"github.com/holdfast-policy/holdfast/sdk/policy"
+)
+
+// Errors that callers branch on.
+var (
+	// ErrPoisoned: a write or fsync failed before. Nothing is acknowledged any
+	// more; only closing the journal and opening it again, which begins a new
+	// boot, helps. The error that poisoned it is wrapped beside it.
+	ErrPoisoned = errors.New("journal is poisoned")
+	// ErrClosed: the journal was closed.
+	ErrClosed = errors.New("journal is closed")
+	// ErrLocked: another process owns the folder.
+	ErrLocked = errors.New("journal is in use by another process")
+	// ErrDurability: the class is not one that a journal can meet.
+	ErrDurability = errors.New("durability class is not offered by the journal")
+	// ErrNoRecords: there is no durable record at that place yet.
+	ErrNoRecords = errors.New("no durable records there")
+)
+
+const lockFile = "lock"
+
+// A Config says where a journal is and whose it is.
+type Config struct {
+	Dir          string
+	Tenant, Node string
+	// Key is the node's log key; its name must be audit.NodeKeyName.
+	Key note.Signer
+	// FS is the seam for failing disks; nil means the operating system's.
+	FS FS
+	// Now is the wall clock; nil means time.Now.
+	Now func() time.Time
+	Log *slog.Logger
+	// SegmentBytes is the size at which a new segment begins; 0 means 16 MiB.
+	SegmentBytes int64
+	// CheckpointRecords, CheckpointInterval and IdleInterval say when a
+	// checkpoint is signed; 0 means 1000, 1 s and 30 s.
+	CheckpointRecords  uint64
+	CheckpointInterval time.Duration
+	IdleInterval       time.Duration
+}
+
+// A Boot is what a journal holds of one boot.
+type Boot struct {
+	ID string
+	// Size is the number of durable records that ReadBatch gives out: for a
+	// damaged boot those before the damage.
+	Size uint64
+	// Closed is false for the running boot only.
+	Closed bool
+	// Damage is the first damage in the boot, if there is any.
+	Damage *Damage
+}
+
+// Damage is an error: a place of the journal which no longer holds what it
+// durably held. It is never cut.
+type Damage struct{ audit.Damage }
+
+func (d *Damage) Error() string { return d.Reason }
+
+// A Report says what opening found.
+type Report struct {
+	// Boot is the new boot, Previous the one before it, if there is one.
+	Boot, Previous string
+	// TornBytes is the length of the tail that was cut from Previous: a commit
+	// that a crash interrupted, never acknowledged as synced.
+	TornBytes uint64
+	// Damage lists the first damage of every damaged boot.
+	Damage []*Damage
+}
+
+// A Journal appends records and gives out its durable prefix. Its methods are
+// safe for concurrent use.
+type Journal struct {
+	cfg    Config
+	boot   bootDir
+	past   []pastBoot
+	report Report
+	unlock func() error
+	wake   chan struct{} // tells the writer that there is a group
+	due    chan struct{} // tells the checkpointer that one is due
+	stop   chan struct{} // closed by Close
+	writer chan struct{} // closed when the writer has ended
+	signer chan struct{} // closed when the checkpointer has ended
+	out    output        // owned by the writer
+
+	mu      sync.Mutex
+	next    uint64   // seq of the next record
+	queue   []*group // not yet taken by the writer
+	spare   []byte   // memory of a group that was committed
+	scratch []byte
+	closed  bool
+	poison  error
+	durable audit.Frontier
+	changed chan struct{}
+	note    []byte // the last checkpoint, and its size
+	signed  uint64
+
+	signing sync.Mutex // held while a checkpoint is signed and stored
+
+	reading sync.Mutex
+	cursors []*cursor // where earlier calls of ReadBatch ended, oldest first
+}
+
+// validate checks the configuration and fills in the defaults.
+func (cfg *Config) validate() error {
+	if !audit.ValidName(cfg.Tenant) || !audit.ValidName(cfg.Node) {
+		return fmt.Errorf("journal of tenant %.80q, node %.80q: not names", cfg.Tenant, cfg.Node)
+	}
+	if cfg.Key == nil || cfg.Key.Name() != audit.NodeKeyName(cfg.Tenant, cfg.Node) {
+		return fmt.Errorf("journal: the key is not %s", audit.NodeKeyName(cfg.Tenant, cfg.Node))
+	}
+	if cfg.FS == nil {
+		cfg.FS = osFS{}
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	cfg.SegmentBytes = cmp.Or(cfg.SegmentBytes, 16<<20)
+	cfg.CheckpointRecords = cmp.Or(cfg.CheckpointRecords, 1000)
+	cfg.CheckpointInterval = cmp.Or(cfg.CheckpointInterval, time.Second)
+	cfg.IdleInterval = cmp.Or(cfg.IdleInterval, 30*time.Second)
+	return nil
+}
+
+// Open takes the folder, recovers what is there, and begins a new boot. Damage
+// does not stop it: it is in the Report and in the new boot's first leaf, and
+// the damaged boot is given out up to the damage only. Open returns ErrLocked
+// when another process owns the folder.
+func Open(cfg Config) (*Journal, error) {
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(cfg.Dir, 0o755); err != nil {
+		return nil, fmt.Errorf("journal: %w", err)
+	}
+	unlock, err := lock(filepath.Join(cfg.Dir, lockFile))
+	if err != nil {
+		return nil, err
+	}
+	j, err := begin(cfg, unlock)
+	if err != nil {
+		return nil, errors.Join(err, unlock())
+	}
+	return j, nil
+}
+
+// begin recovers the past, then starts the new boot with its record and its
+// first checkpoint.
+func begin(cfg Config, unlock func() error) (*Journal, error) {
+	past, err := cfg.past()
+	if err != nil {
+		return nil, err
+	}
+	counter, random := uint64(1), make([]byte, 8)
+	if len(past) > 0 {
+		counter = past[len(past)-1].counter + 1
+	}
+	rand.Read(random)
+	boot, err := newBootDir(cfg.Dir, audit.BootID(counter, binary.BigEndian.Uint64(random)))
+	if err != nil {
+		return nil, err
+	}
+	j := &Journal{
+		cfg: cfg, boot: boot, past: past, report: reportOf(boot, past), unlock: unlock,
+		wake: make(chan struct{}, 1), due: make(chan struct{}, 1), stop: make(chan struct{}),
+		writer: make(chan struct{}), signer: make(chan struct{}),
+		next: 1, changed: make(chan struct{}),
+	}
+	if err := j.out.begin(&j.cfg, boot); err != nil {
+		return nil, fmt.Errorf("begin boot %s: %w", boot.id, err)
+	}
+	go j.write()
+	go j.signDue()
+	if err := j.first(); err != nil {
+		return nil, errors.Join(fmt.Errorf("begin boot %s: %w", boot.id, err), j.end())
+	}
+	return j, nil
+}
+
+func (j *Journal) first() error {
+	if _, err := j.Append(context.Background(), j.cfg.bootRecord(j.boot.id, j.past), policy.Synced); err != nil {
+		return err
+	}
+	_, err := j.Checkpoint()
+	return err
+}
+
+func reportOf(boot bootDir, past []pastBoot) Report {
+	r := Report{Boot: boot.id}
+	for _, p := range past {
+		r.Previous, r.TornBytes = p.id, p.torn
+		r.Damage = append(r.Damage, p.damage...)
+	}
+	return r
+}
+
+// Report says what Open found.
+func (j *Journal) Report() Report { return j.report }
+
+// Boot is the running boot.
+func (j *Journal) Boot() string { return j.boot.id }
+
+// Append assigns the record's seq, writes it, and returns when class is met:
+// policy.Written after the write, which waits for the fsync of the group
+// before, policy.Synced after the fsync; any other class is ErrDurability. A record of more than audit.MaxEntryBytes is an error.
+// r is not changed, and only read until Append returns. When ctx ends while
+// Append waits, the record may or may not be there.
+func (j *Journal) Append(ctx context.Context, r *audit.Record, class policy.Durability) (audit.Ref, error) {
+	if class != policy.Written && class != policy.Synced {
+		return audit.Ref{}, fmt.Errorf("%s: %w", class, ErrDurability)
+	}
+	if err := ctx.Err(); err != nil {
+		return audit.Ref{}, err
+	}
+	body, err := r.Body()
+	if err != nil {
+		return audit.Ref{}, fmt.Errorf("append: %w", err)
+	}
+	parts := r.Parts()
+	size := len(body) + 16
+	for _, p := range parts {
+		size += len(p.Bytes) + 8
+	}
+	if size > audit.MaxEntryBytes {
+		return audit.Ref{}, fmt.Errorf("append: record of %d bytes; at most %d", size, audit.MaxEntryBytes)
+	}
+	g, ref, err := j.enqueue(body, parts, size)
+	if err != nil {
+		return audit.Ref{}, err
+	}
+	return ref, g.wait(ctx, class)
+}
+
+// Boots returns what there is of every boot, oldest first.
+func (j *Journal) Boots() []Boot {
+	var out []Boot
+	for _, p := range j.past {
+		b := Boot{ID: p.id, Size: p.size, Closed: true}
+		if len(p.damage) > 0 {
+			b.Damage = p.damage[0]
+		}
+		out = append(out, b)
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return append(out, Boot{ID: j.boot.id, Size: j.durable.Size(), Closed: j.closed})
+}
+
+// find returns a boot with the number of records that may be read from it.
+func (j *Journal) find(boot string) (b bootDir, size uint64, damage *Damage, err error) {
+	if boot == j.boot.id {
+		j.mu.Lock()
+		defer j.mu.Unlock()
+		return j.boot, j.durable.Size(), nil, nil
+	}
+	for _, p := range j.past {
+		if p.id != boot {
+			continue
+		}
+		if len(p.damage) > 0 {
+			damage = p.damage[0]
+		}
+		return p.bootDir, p.size, damage, nil
+	}
+	return bootDir{}, 0, nil, fmt.Errorf("journal has no boot %.40q", boot)
+}
+
+// maxCursors bounds the places that ReadBatch remembers, so that a few readers
+// go on where they were without reading a segment again.
+const maxCursors = 8
+
+// ReadBatch returns durable records of a boot from seq from on: at least one,
+// at most maxRecords (0 means audit.MaxBatchRecords), and beyond the first only
+// as many as keep leaves and parts within maxBytes (0 means
+// audit.MaxEntryBytes, which always fits a frame). It signs a checkpoint for
+// their end. ErrNoRecords when there is none yet; a *Damage when it is lost.
+func (j *Journal) ReadBatch(boot string, from uint64, maxRecords, maxBytes int) (*audit.Batch, error) {
+	b, size, damage, err := j.find(boot)
+	if err != nil {
+		return nil, err
+	}
+	if from == 0 || from > size {
+		if damage != nil && damage.From > 0 && from >= damage.From {
+			return nil, damage
+		}
+		return nil, fmt.Errorf("%s from %d: %w", boot, from, ErrNoRecords)
+	}
+	c := j.takeCursor(boot, from)
+	if c == nil {
+		if c, err = cursorAt(b, from); err != nil {
+			return nil, err
+		}
+	}
+	maxRecords = min(cmp.Or(maxRecords, audit.MaxBatchRecords), audit.MaxBatchRecords)
+	batch, err := c.readBatch(from, size, maxRecords, cmp.Or(maxBytes, audit.MaxEntryBytes))
+	if err != nil {
+		return nil, err
+	}
+	if err := j.cfg.sign(batch, &c.tree); err != nil {
+		return nil, err
+	}
+	j.keepCursor(c)
+	return batch, nil
+}
+
+// takeCursor returns and forgets the cursor at which boot goes on with seq, if
+// there is one.
+func (j *Journal) takeCursor(boot string, seq uint64) *cursor {
+	j.reading.Lock()
+	defer j.reading.Unlock()
+	i := slices.IndexFunc(j.cursors, func(c *cursor) bool { return c.boot.id == boot && c.tree.Size()+1 == seq })
+	if i < 0 {
+		return nil
+	}
+	c := j.cursors[i]
+	j.cursors = slices.Delete(j.cursors, i, i+1)
+	return c
+}
+
+func (j *Journal) keepCursor(c *cursor) {
+	j.reading.Lock()
+	defer j.reading.Unlock()
+	if len(j.cursors) == maxCursors {
+		j.cursors = slices.Delete(j.cursors, 0, 1)
+	}
+	j.cursors = append(j.cursors, c)
+}
+
+// LastCheckpoint returns the last signed checkpoint of a boot.
+func (j *Journal) LastCheckpoint(boot string) ([]byte, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if boot == j.boot.id {
+		return j.note, nil
+	}
+	for _, p := range j.past {
+		if p.id == boot && p.note != nil {
+			return p.note, nil
+		}
+	}
+	return nil, fmt.Errorf("journal has no checkpoint of boot %.40q", boot)
+}
+
+// Prove returns the inclusion proof of a durable record. It reads the whole
+// boot.
+func (j *Journal) Prove(boot string, seq uint64) (*audit.Proof, error) {
+	b, size, damage, err := j.find(boot)
+	if err != nil {
+		return nil, err
+	}
+	if seq == 0 || seq > size {
+		return nil, errors.Join(fmt.Errorf("prove %s %d: %w", boot, seq, ErrNoRecords), asError(damage))
+	}
+	msg, err := j.LastCheckpoint(boot)
+	if boot == j.boot.id && err == nil {
+		msg, err = j.Checkpoint()
+	}
+	if err != nil {
+		return nil, err
+	}
+	return proveRecord(b, seq, msg)
+}
+
+// Changed returns a channel that is closed when there are more durable records
+// or a new checkpoint than at the time of the call, or the journal was closed
+// or poisoned.
+func (j *Journal) Changed() <-chan struct{} {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.changed
+}
+
+// Poisoned returns the error that poisoned the journal, or nil.
+func (j *Journal) Poisoned() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.poison
+}
+
+// Export writes the durable records of every boot with their checkpoints to w.
+// Damage is an error, but what is intact is written.
+func (j *Journal) Export(w *audit.ExportWriter) error {
+	var failed []error
+	for _, p := range j.past {
+		failed = append(failed, j.cfg.exportBoot(w, p.bootDir, p.size, p.note))
+		for _, d := range p.damage {
+			failed = append(failed, d)
+		}
+	}
+	msg, err := j.Checkpoint()
+	if err == nil {
+		var head audit.Checkpoint
+		if head, err = audit.PeekCheckpoint(msg); err == nil {
+			err = j.cfg.exportBoot(w, j.boot, head.Size, msg)
+		}
+	}
+	return errors.Join(append(failed, err)...)
+}
+
+// Close makes everything appended durable, signs the closing checkpoint and
+// releases the folder. Later calls of Append return ErrClosed.
+func (j *Journal) Close() error {
+	j.mu.Lock()
+	already := j.closed
+	j.closed = true
+	j.mu.Unlock()
+	if already {
+		return ErrClosed
+	}
+	return errors.Join(j.end(), j.unlock())
+}
+
+// end stops the goroutines, the writer after its last group, and closes the boot.
+func (j *Journal) end() error {
+	j.mu.Lock()
+	j.closed = true
+	j.mu.Unlock()
+	close(j.stop)
+	<-j.writer
+	<-j.signer
+	_, err := j.Checkpoint()
+	if poison := j.Poisoned(); poison != nil {
+		err = poison
+	}
+	j.mu.Lock()
+	j.notify()
+	j.mu.Unlock()
+	return errors.Join(err, j.out.close())
+}

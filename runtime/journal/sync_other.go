@@ -1,0 +1,6 @@
+//go:build !linux
+
+package journal
+
+// Preallocate makes a sparse file.
+func (f osFile) Preallocate(size int64) error { return f.Truncate(size) }

@@ -1,0 +1,151 @@
+package audit
+
+import (
+	"errors"
+	"fmt"
+
+	"golang.org/x/mod/sumdb/note"
+	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/holdfast-policy/holdfast/sdk/wire"
+)
+
+// A Batch is a run of consecutive records of one boot that proves itself: with
+// the tree before it (Frontier) and its entries, anybody computes the root that
+// the node signed for the tree after it (Checkpoint).
+type Batch struct {
+	Tenant string `cbor:"1,keyasint"`
+	Node   string `cbor:"2,keyasint"`
+	Boot   string `cbor:"3,keyasint"`
+	First  uint64 `cbor:"4,keyasint"`
+	// Frontier is the tree of the records before First; see Frontier.Roots.
+	Frontier []tlog.Hash `cbor:"5,keyasint,omitempty"`
+	Entries  []Entry     `cbor:"6,keyasint"`
+	// Checkpoint is the signed checkpoint of size Last.
+	Checkpoint []byte `cbor:"7,keyasint"`
+}
+
+// ErrBatchTooLarge is returned for a batch beyond the bounds of a frame.
+var ErrBatchTooLarge = errors.New("batch beyond its bounds")
+
+// Last is the seq of the last record.
+func (b *Batch) Last() uint64 { return b.First + uint64(len(b.Entries)) - 1 }
+
+// Before returns the size and root of the tree before the batch: what the
+// checkpoint of the batch before it must say.
+func (b *Batch) Before() (size uint64, root tlog.Hash) {
+	f := b.before()
+	return f.Size(), f.Root()
+}
+
+// Encode returns the batch as a Zstandard frame of deterministic CBOR, or
+// ErrBatchTooLarge.
+func (b *Batch) Encode() ([]byte, error) {
+	if err := b.check(); err != nil {
+		return nil, err
+	}
+	doc, err := wire.Marshal(b)
+	if err != nil {
+		return nil, fmt.Errorf("encode batch: %w", err)
+	}
+	frame := wire.Compress(doc)
+	if len(doc) > MaxBatchBytes || len(frame) > MaxFrameBytes {
+		return nil, fmt.Errorf("batch of %d bytes, %d compressed: %w", len(doc), len(frame), ErrBatchTooLarge)
+	}
+	return frame, nil
+}
+
+// DecodeBatch reads what Encode wrote, and nothing else. It bounds memory by
+// MaxBatchBytes and checks the batch's form, not its proof: see Verify.
+func DecodeBatch(frame []byte) (*Batch, error) {
+	if len(frame) > MaxFrameBytes {
+		return nil, fmt.Errorf("frame of %d bytes: %w", len(frame), ErrBatchTooLarge)
+	}
+	doc, err := wire.Decompress(frame, MaxBatchBytes)
+	if err != nil {
+		return nil, fmt.Errorf("batch: %w", err)
+	}
+	var b Batch
+	if err := wire.Unmarshal(doc, &b); err != nil {
+		return nil, fmt.Errorf("batch: %w", err)
+	}
+	return &b, b.check()
+}
+
+// check holds the form: names, sizes, and a frontier that fits First.
+func (b *Batch) check() error {
+	if !ValidName(b.Tenant) || !ValidName(b.Node) {
+		return fmt.Errorf("batch of tenant %.80q, node %.80q: not names", b.Tenant, b.Node)
+	}
+	if _, _, err := ParseBootID(b.Boot); err != nil {
+		return fmt.Errorf("batch: %w", err)
+	}
+	if len(b.Entries) == 0 || len(b.Entries) > MaxBatchRecords || b.First == 0 || b.First > 1<<62 {
+		return fmt.Errorf("batch of %d records from %d", len(b.Entries), b.First)
+	}
+	if _, ok := NewFrontier(b.First-1, b.Frontier); !ok {
+		return fmt.Errorf("batch from %d with a frontier of %d roots", b.First, len(b.Frontier))
+	}
+	return nil
+}
+
+// Verify proves the batch against the node's key: the checkpoint is signed by
+// it and names this boot and the size Last, frontier and entries give its root,
+// every record is well formed, bears its seq, and its parts match their
+// digests. Records come in order of seq.
+func (b *Batch) Verify(node note.Verifier) (Checkpoint, []*Record, error) {
+	if err := b.check(); err != nil {
+		return Checkpoint{}, nil, err
+	}
+	c, _, err := b.prove(node)
+	if err != nil {
+		return Checkpoint{}, nil, err
+	}
+	records := make([]*Record, len(b.Entries))
+	for i := range b.Entries {
+		if records[i], err = b.record(i); err != nil {
+			return Checkpoint{}, nil, err
+		}
+	}
+	return c, records, nil
+}
+
+// prove checks signature and root: when it returns no error, the leaves of
+// these hashes are what the node signed.
+func (b *Batch) prove(node note.Verifier) (Checkpoint, []tlog.Hash, error) {
+	c, err := OpenCheckpoint(b.Checkpoint, node)
+	if err != nil {
+		return Checkpoint{}, nil, err
+	}
+	if c.Tenant != b.Tenant || c.Node != b.Node || c.Boot != b.Boot || c.Size != b.Last() {
+		return Checkpoint{}, nil, fmt.Errorf("batch %s/%s %d-%d with the checkpoint of %s at %d", b.Node, b.Boot, b.First, b.Last(), c.Origin(), c.Size)
+	}
+	f := b.before()
+	leaves := make([]tlog.Hash, len(b.Entries))
+	for i, e := range b.Entries {
+		leaves[i] = e.Hash()
+		f.Append(leaves[i])
+	}
+	if f.Root() != c.Root {
+		return Checkpoint{}, nil, fmt.Errorf("batch %s/%s %d-%d does not give the signed root", b.Node, b.Boot, b.First, b.Last())
+	}
+	return c, leaves, nil
+}
+
+// before is the tree before the batch, which must have passed check.
+func (b *Batch) before() *Frontier {
+	f, _ := NewFrontier(b.First-1, append([]tlog.Hash(nil), b.Frontier...))
+	return &f
+}
+
+// record decodes the i-th entry, which must bear its seq.
+func (b *Batch) record(i int) (*Record, error) {
+	r, err := b.Entries[i].Record()
+	if err != nil {
+		return nil, err
+	}
+	if r.Seq != b.First+uint64(i) {
+		return nil, fmt.Errorf("record %d at the place of %d", r.Seq, b.First+uint64(i))
+	}
+	return r, nil
+}

@@ -1,0 +1,291 @@
+package audit
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/holdfast-policy/holdfast/sdk/policy"
+	"github.com/holdfast-policy/holdfast/sdk/wire"
+)
+
+// A Kind says which of a Record's members is set.
+type Kind uint8
+
+// The kinds of records.
+const (
+	KindDecision Kind = iota + 1
+	KindActivation
+	KindBoot
+	KindAdmin
+)
+
+func (k Kind) String() string {
+	names := [...]string{"invalid", "decision", "activation", "boot", "admin"}
+	if int(k) < len(names) {
+		return names[k]
+	}
+	return names[0]
+}
+
+// A Record is one leaf of a boot's tree: exactly one of the members after Time
+// is set, the one that Kind names.
+type Record struct {
+	// Seq is assigned by the journal: from 1, without gaps, within a boot.
+	Seq  uint64 `cbor:"1,keyasint"`
+	Kind Kind   `cbor:"2,keyasint"`
+	// Time is the node's wall clock in nanoseconds since 1970. It orders nothing.
+	Time       int64             `cbor:"3,keyasint"`
+	Decision   *DecisionRecord   `cbor:"4,keyasint,omitempty"`
+	Activation *ActivationRecord `cbor:"5,keyasint,omitempty"`
+	Boot       *BootRecord       `cbor:"6,keyasint,omitempty"`
+	Admin      *AdminRecord      `cbor:"7,keyasint,omitempty"`
+}
+
+// A DecisionRecord is one answered decision.
+type DecisionRecord struct {
+	Point     string `cbor:"1,keyasint"`
+	RequestID string `cbor:"2,keyasint,omitempty"`
+	Subject   Entity `cbor:"3,keyasint,omitempty"`
+	Action    string `cbor:"4,keyasint,omitempty"`
+	Resource  Entity `cbor:"5,keyasint,omitempty"`
+	// Request is the request as it was decided on.
+	Request     *Part               `cbor:"6,keyasint,omitempty"`
+	Verdict     policy.Verdict      `cbor:"7,keyasint"`
+	Reasons     []Reason            `cbor:"8,keyasint,omitempty"`
+	Obligations []policy.Obligation `cbor:"9,keyasint,omitempty"`
+	// Value is the decision's value.
+	Value *Part `cbor:"10,keyasint,omitempty"`
+	// Activation is the seq, in this boot, of the leaf that put the set in force
+	// which decided; 0 when none was in force.
+	Activation uint64 `cbor:"11,keyasint,omitempty"`
+	Epoch      uint64 `cbor:"12,keyasint,omitempty"`
+	// Durability is the class that the point required.
+	Durability policy.Durability `cbor:"13,keyasint,omitempty"`
+	// Failure is set when a fail mode gave the verdict.
+	Failure *Failure `cbor:"14,keyasint,omitempty"`
+	Runs    []Run    `cbor:"15,keyasint,omitempty"`
+	// Latency is what deciding took, in nanoseconds, without the recording.
+	Latency int64 `cbor:"16,keyasint,omitempty"`
+	// Logs is what the modules logged.
+	Logs *Part `cbor:"17,keyasint,omitempty"`
+}
+
+// An Entity is a subject or resource without its properties, which are in the
+// request.
+type Entity struct {
+	Type string `cbor:"1,keyasint,omitempty"`
+	ID   string `cbor:"2,keyasint,omitempty"`
+}
+
+// A Reason is a policy.Reason with short keys.
+type Reason struct {
+	Code string `cbor:"1,keyasint"`
+	Text string `cbor:"2,keyasint,omitempty"`
+}
+
+// A Failure says which fail mode answered, and why.
+type Failure struct {
+	Mode policy.FailMode `cbor:"1,keyasint"`
+	// Cause is error, fuel, overload, log_failure or stale.
+	Cause string `cbor:"2,keyasint"`
+	// Trap is the trap code of the module that ended without a decision.
+	Trap string `cbor:"3,keyasint,omitempty"`
+	// Module is the digest of that module.
+	Module *wire.Digest `cbor:"4,keyasint,omitempty"`
+}
+
+// A Run is one module's part in a decision.
+type Run struct {
+	// Module is an index into the Modules of the activation leaf.
+	Module  uint64         `cbor:"1,keyasint,omitempty"`
+	Verdict policy.Verdict `cbor:"2,keyasint"`
+	Fuel    uint64         `cbor:"3,keyasint,omitempty"`
+	Trap    string         `cbor:"4,keyasint,omitempty"`
+}
+
+// An ActivationRecord puts a set in force. It names every digest once; the
+// decisions that follow name its seq.
+type ActivationRecord struct {
+	Epoch    uint64      `cbor:"1,keyasint"`
+	Release  wire.Digest `cbor:"2,keyasint"`
+	Fallback bool        `cbor:"3,keyasint,omitempty"`
+	Author   string      `cbor:"4,keyasint,omitempty"`
+	Approver string      `cbor:"5,keyasint,omitempty"`
+	Modules  []Module    `cbor:"6,keyasint,omitempty"`
+	Points   []Point     `cbor:"7,keyasint,omitempty"`
+}
+
+// A Module is one policy of a set.
+type Module struct {
+	Name    string      `cbor:"1,keyasint"`
+	Package wire.Digest `cbor:"2,keyasint"`
+	Module  wire.Digest `cbor:"3,keyasint"`
+	// Params is the digest of the parameters' CBOR encoding, if there are any.
+	Params *wire.Digest `cbor:"4,keyasint,omitempty"`
+}
+
+// A Point lists the modules of one decision point, in order, as indices into
+// the activation's Modules.
+type Point struct {
+	Name    string   `cbor:"1,keyasint"`
+	Modules []uint64 `cbor:"2,keyasint,omitempty"`
+}
+
+// A BootRecord is the first leaf of every boot. It names the boot before it
+// and that boot's last checkpoint, so that neither can be taken away unseen.
+type BootRecord struct {
+	Tenant string `cbor:"1,keyasint"`
+	Node   string `cbor:"2,keyasint"`
+	Boot   string `cbor:"3,keyasint"`
+	// Previous is empty on a node's first boot.
+	Previous     string     `cbor:"4,keyasint,omitempty"`
+	PreviousSize uint64     `cbor:"5,keyasint,omitempty"`
+	PreviousRoot *tlog.Hash `cbor:"6,keyasint,omitempty"`
+	// TornBytes is the length of the torn tail that was cut from the previous boot.
+	TornBytes uint64 `cbor:"7,keyasint,omitempty"`
+	// Damage is what was found damaged in earlier boots when this one began.
+	Damage []Damage `cbor:"8,keyasint,omitempty"`
+}
+
+// Damage is a place of a journal that no longer holds what it durably held.
+type Damage struct {
+	Boot   string `cbor:"1,keyasint"`
+	File   string `cbor:"2,keyasint"`
+	Offset uint64 `cbor:"3,keyasint,omitempty"`
+	// From is the first record lost. To is the last one known to have been
+	// durable there; 0 when that is not known.
+	From   uint64 `cbor:"4,keyasint"`
+	To     uint64 `cbor:"5,keyasint,omitempty"`
+	Reason string `cbor:"6,keyasint"`
+}
+
+// An AdminRecord is what happened beside decisions: shed load, decisions that
+// were answered while they could not be recorded, an override.
+type AdminRecord struct {
+	Event string `cbor:"1,keyasint"`
+	Actor string `cbor:"2,keyasint,omitempty"`
+	Text  string `cbor:"3,keyasint,omitempty"`
+	Count uint64 `cbor:"4,keyasint,omitempty"`
+	// From and To are the interval that Count covers, in nanoseconds since 1970.
+	From   int64          `cbor:"5,keyasint,omitempty"`
+	To     int64          `cbor:"6,keyasint,omitempty"`
+	Detail map[string]any `cbor:"7,keyasint,omitempty"`
+}
+
+// A Part is a piece of a record that can be erased without touching the tree:
+// the leaf covers its digest, the bytes travel beside the leaf.
+type Part struct {
+	Digest wire.Digest `cbor:"1,keyasint"`
+	Size   uint64      `cbor:"2,keyasint"`
+	// Bytes is nil when the part was erased, or is not at hand.
+	Bytes []byte `cbor:"-"`
+}
+
+// NewPart returns the part that holds b, which is kept, not copied; nil for no
+// bytes.
+func NewPart(b []byte) *Part {
+	if len(b) == 0 {
+		return nil
+	}
+	return &Part{Digest: wire.Sum(b), Size: uint64(len(b)), Bytes: b}
+}
+
+// Parts returns the record's parts in the order in which their bytes travel.
+func (r *Record) Parts() []*Part {
+	if r.Decision == nil {
+		return nil
+	}
+	var parts []*Part
+	for _, p := range []*Part{r.Decision.Request, r.Decision.Value, r.Decision.Logs} {
+		if p != nil {
+			parts = append(parts, p)
+		}
+	}
+	return parts
+}
+
+// check reports whether the record is one that this version writes.
+func (r *Record) check() error {
+	set := 0
+	for kind, has := range map[Kind]bool{KindDecision: r.Decision != nil, KindActivation: r.Activation != nil, KindBoot: r.Boot != nil, KindAdmin: r.Admin != nil} {
+		if has {
+			set++
+			if kind != r.Kind {
+				return fmt.Errorf("record of kind %s has a %s", r.Kind, kind)
+			}
+		}
+	}
+	if set != 1 {
+		return fmt.Errorf("record of kind %s has %d bodies, not one", r.Kind, set)
+	}
+	return nil
+}
+
+// Body returns the record's encoding without its seq, for AppendLeaf.
+func (r *Record) Body() ([]byte, error) {
+	if err := r.check(); err != nil {
+		return nil, err
+	}
+	unnumbered := *r
+	unnumbered.Seq = 0
+	return wire.Marshal(&unnumbered)
+}
+
+// AppendLeaf appends the leaf bytes of the record with that body and seq to
+// dst: the deterministic CBOR of the whole record. Seq is the map's first
+// member, so that it can be set without encoding the rest again.
+func AppendLeaf(dst, body []byte, seq uint64) []byte {
+	dst = append(dst, body[0], body[1])
+	switch {
+	case seq < 24:
+		dst = append(dst, byte(seq))
+	case seq <= 0xff:
+		dst = append(dst, 0x18, byte(seq))
+	case seq <= 0xffff:
+		dst = binary.BigEndian.AppendUint16(append(dst, 0x19), uint16(seq))
+	case seq <= 0xffff_ffff:
+		dst = binary.BigEndian.AppendUint32(append(dst, 0x1a), uint32(seq))
+	default:
+		dst = binary.BigEndian.AppendUint64(append(dst, 0x1b), seq)
+	}
+	return append(dst, body[3:]...)
+}
+
+// An Entry is a record as it is stored and shipped: the leaf bytes, and the
+// bytes of its parts in the order of Record.Parts; a part that is not there is
+// empty, and trailing empty ones are left out.
+type Entry struct {
+	Leaf  []byte   `cbor:"1,keyasint"`
+	Parts [][]byte `cbor:"2,keyasint,omitempty"`
+}
+
+// Hash is the RFC 6962 leaf hash.
+func (e Entry) Hash() tlog.Hash { return tlog.RecordHash(e.Leaf) }
+
+// Record decodes the leaf and attaches the parts' bytes, each of which must
+// match the size and the digest that the leaf covers.
+func (e Entry) Record() (*Record, error) {
+	var r Record
+	if err := wire.Unmarshal(e.Leaf, &r); err != nil {
+		return nil, fmt.Errorf("record: %w", err)
+	}
+	if err := r.check(); err != nil {
+		return nil, err
+	}
+	parts := r.Parts()
+	if len(e.Parts) > len(parts) {
+		return nil, fmt.Errorf("record %d: %d parts, the leaf names %d", r.Seq, len(e.Parts), len(parts))
+	}
+	for i, b := range e.Parts {
+		if len(b) == 0 {
+			continue
+		}
+		if uint64(len(b)) != parts[i].Size || wire.Sum(b) != parts[i].Digest {
+			return nil, fmt.Errorf("record %d: part %d is not what the leaf names", r.Seq, i)
+		}
+		parts[i].Bytes = b
+	}
+	return &r, nil
+}

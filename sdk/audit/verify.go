@@ -1,0 +1,281 @@
+package audit
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/mod/sumdb/tlog"
+)
+
+// The verdicts of a verification, worst first in the order in which one wins
+// over another: altered, fork, gap, damaged, complete.
+const (
+	VerdictAltered  = "altered"
+	VerdictFork     = "fork"
+	VerdictGap      = "gap"
+	VerdictDamaged  = "damaged"
+	VerdictComplete = "complete"
+)
+
+// A Report is what a verification found, in the JSON of `ledger verify`.
+type Report struct {
+	Nodes   []NodeReport `json:"nodes"`
+	Files   FileReport   `json:"files"`
+	Verdict string       `json:"verdict"`
+	// Problems explains the first thousand findings, with the file or boot each
+	// is about.
+	Problems []Problem `json:"problems"`
+}
+
+// A NodeReport is what was found of one node.
+type NodeReport struct {
+	Name  string       `json:"name"`
+	Boots []BootReport `json:"boots"`
+}
+
+// A BootReport is what was found of one boot.
+type BootReport struct {
+	Boot string `json:"boot"`
+	// From and To are the first and the last record that are proven.
+	From uint64 `json:"from"`
+	To   uint64 `json:"to"`
+	// Complete: every record from 1 to the highest size that any signed
+	// statement claims is there, proven, once, and nothing contradicts it.
+	Complete bool `json:"complete"`
+	// Gaps are records that a signed statement claims and that are not there.
+	Gaps []Range `json:"gaps"`
+	// Forks are places where two signed statements contradict one another.
+	Forks []Range `json:"forks"`
+	// Altered are records whose bytes are not what was signed: the smallest
+	// ranges that the signatures can tell apart.
+	Altered []Range `json:"altered"`
+	// Doubled are records that are there more than once, the same each time.
+	Doubled []Range `json:"doubled"`
+	// Records counts the proven records by kind.
+	Records map[string]uint64 `json:"records"`
+	// Cosigned is the largest size that each region counter-signed.
+	Cosigned map[string]uint64 `json:"cosigned"`
+}
+
+// A FileReport counts the files of the export.
+type FileReport struct {
+	// Checked counts the files that were there and were read.
+	Checked int `json:"checked"`
+	// Damaged counts files that are missing, unlisted, unreadable or not what
+	// the manifest says.
+	Damaged int `json:"damaged"`
+}
+
+// A Problem is one thing that is not as it should be.
+type Problem struct {
+	Where  string `json:"where"`
+	Reason string `json:"reason"`
+}
+
+// Verify checks an export offline against the public keys: every file of it,
+// and of every boot each record, its place in the tree, the signatures, and
+// the link to the boot before. Memory is bounded by one batch and by the number
+// of files. The error is about reading the export at all; what is wrong with
+// its content is in the report.
+//
+// What nothing in the export speaks of cannot be missed: when a node's last
+// boots, or the last records of its last boot, were taken away together with
+// every checkpoint that covers them, only somebody who holds a later checkpoint
+// or an answer can tell.
+func Verify(fsys fs.FS, keys *Keys) (*Report, error) { return VerifyEach(fsys, keys, nil) }
+
+// VerifyEach is Verify and calls each for every record that it proved, boot by
+// boot, the youngest boot first. The record is the callee's.
+func VerifyEach(fsys fs.FS, keys *Keys, each func(node, boot string, r *Record, leaf tlog.Hash)) (*Report, error) {
+	v := &verifier{fsys: fsys, keys: keys, each: each, report: &Report{Nodes: []NodeReport{}, Problems: []Problem{}}}
+	nodes, err := v.files()
+	if err != nil {
+		return nil, fmt.Errorf("verify: %w", err)
+	}
+	for _, node := range sortedKeys(nodes) {
+		v.report.Nodes = append(v.report.Nodes, NodeReport{Name: node, Boots: v.node(node, nodes[node])})
+	}
+	if len(nodes) == 0 {
+		v.damaged(nodesFolder, "there are no records")
+	}
+	v.report.Verdict = v.verdict()
+	return v.report, nil
+}
+
+// A verifier carries what one verification needs and finds.
+type verifier struct {
+	fsys   fs.FS
+	keys   *Keys
+	each   func(node, boot string, r *Record, leaf tlog.Hash)
+	report *Report
+}
+
+// maxProblems bounds the explanations, not the findings.
+const maxProblems = 1000
+
+func (v *verifier) problem(where, format string, args ...any) {
+	if len(v.report.Problems) == maxProblems {
+		return
+	}
+	v.report.Problems = append(v.report.Problems, Problem{where, fmt.Sprintf(format, args...)})
+}
+
+func (v *verifier) damaged(where, format string, args ...any) {
+	v.report.Files.Damaged++
+	v.problem(where, format, args...)
+}
+
+func (v *verifier) verdict() string {
+	var altered, fork, gap, damaged bool
+	for _, n := range v.report.Nodes {
+		for _, b := range n.Boots {
+			altered = altered || len(b.Altered) > 0
+			fork = fork || len(b.Forks) > 0
+			gap = gap || len(b.Gaps) > 0
+			damaged = damaged || !b.Complete
+		}
+	}
+	switch {
+	case altered:
+		return VerdictAltered
+	case fork:
+		return VerdictFork
+	case gap:
+		return VerdictGap
+	case damaged || v.report.Files.Damaged > 0:
+		return VerdictDamaged
+	}
+	return VerdictComplete
+}
+
+// bootFiles are the files of one boot, in order of their names.
+type bootFiles struct{ batches, checkpoints []string }
+
+// files checks every file against the manifest and sorts them by node and boot.
+func (v *verifier) files() (map[string]map[string]*bootFiles, error) {
+	listed, err := readManifest(v.fsys)
+	if v.report.Files.Checked++; err != nil {
+		v.damaged(manifestName, "%v", err)
+	}
+	nodes := map[string]map[string]*bootFiles{}
+	err = fs.WalkDir(v.fsys, ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || name == manifestName {
+			return err
+		}
+		v.report.Files.Checked++
+		v.file(name, listed)
+		delete(listed, name)
+		if !place(nodes, name) {
+			v.problem(name, "not a file of an export")
+		}
+		return nil
+	})
+	for _, name := range sortedKeys(listed) {
+		v.damaged(name, "the file is missing")
+	}
+	return nodes, err
+}
+
+func (v *verifier) file(name string, listed map[string]exportFile) {
+	want, ok := listed[name]
+	if !ok {
+		v.damaged(name, "the manifest does not list the file")
+		return
+	}
+	f, err := v.fsys.Open(name)
+	if err != nil {
+		v.damaged(name, "%v", err)
+		return
+	}
+	defer f.Close()
+	h := sha256.New()
+	size, err := io.Copy(h, f)
+	switch {
+	case err != nil:
+		v.damaged(name, "%v", err)
+	case size != want.size || hex.EncodeToString(h.Sum(nil)) != want.digest:
+		v.damaged(name, "the file is not what the manifest says")
+	}
+}
+
+// place puts a file's name where it belongs, or reports false.
+func place(nodes map[string]map[string]*bootFiles, name string) bool {
+	parts := strings.Split(name, "/")
+	if len(parts) != 4 || parts[0] != nodesFolder || !ValidName(parts[1]) {
+		return false
+	}
+	node, boot, base := parts[1], parts[2], parts[3]
+	if _, _, err := ParseBootID(boot); err != nil {
+		return false
+	}
+	if _, ok := leadingNumber(base); !ok {
+		return false
+	}
+	if nodes[node] == nil {
+		nodes[node] = map[string]*bootFiles{}
+	}
+	files := nodes[node][boot]
+	if files == nil {
+		files = &bootFiles{}
+		nodes[node][boot] = files
+	}
+	switch path.Ext(base) {
+	case batchSuffix:
+		files.batches = append(files.batches, name)
+	case checkpointSuffix:
+		files.checkpoints = append(files.checkpoints, name)
+	default:
+		return false
+	}
+	return true
+}
+
+// leadingNumber reads the 20 digits that begin a file's name.
+func leadingNumber(base string) (uint64, bool) {
+	if len(base) < 20 {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(base[:20], 10, 63)
+	return n, err == nil
+}
+
+// node verifies a node's boots, the youngest first, because each names the end
+// of the one before it.
+func (v *verifier) node(node string, boots map[string]*bootFiles) []BootReport {
+	claims, followers := map[string][]claim{}, map[string]int{}
+	var out []BootReport
+	for _, boot := range slices.Backward(sortedKeys(boots)) {
+		b := newBootVerifier(v, node, boot, claims[boot])
+		delete(claims, boot)
+		out = append(out, b.verify(boots[boot]))
+		if b.first == nil {
+			continue
+		}
+		previous := b.first.Previous
+		if later, twice := followers[previous]; twice {
+			out[later].contradict(Range{1, 1})
+			v.problem(path.Join(nodesFolder, node, out[later].Boot), "fork: it follows %q, as boot %s does", previous, boot)
+		}
+		followers[previous] = len(out) - 1
+		if previous != "" {
+			claims[previous] = append(claims[previous], claimsOf(boot, b.first)...)
+		}
+	}
+	for _, boot := range sortedKeys(claims) {
+		b := newBootVerifier(v, node, boot, claims[boot])
+		v.problem(path.Join(nodesFolder, node, boot), "the boot is missing; boot %s follows it", claims[boot][0].by)
+		out = append(out, b.verify(&bootFiles{}))
+	}
+	slices.SortFunc(out, func(a, b BootReport) int { return strings.Compare(a.Boot, b.Boot) })
+	return out
+}
+
+func sortedKeys[T any](m map[string]T) []string { return slices.Sorted(maps.Keys(m)) }

@@ -1,0 +1,312 @@
+package audit
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"path"
+	"slices"
+	"strings"
+
+	"golang.org/x/mod/sumdb/note"
+	"golang.org/x/mod/sumdb/tlog"
+)
+
+// A claim is what somebody signed about the size of a boot, and about its root
+// unless that is nil.
+type claim struct {
+	size uint64
+	root *tlog.Hash
+	by   string
+	// last: the boot ended at size.
+	last bool
+}
+
+// claimsOf returns what a boot record says of the boot before it.
+func claimsOf(boot string, r *BootRecord) []claim {
+	head := claim{size: r.PreviousSize, root: r.PreviousRoot, by: boot, last: true}
+	out := []claim{head}
+	for _, d := range r.Damage {
+		if d.Boot == r.Previous {
+			out[0].last = false
+			out = append(out, claim{size: max(d.From, d.To), by: boot})
+		}
+	}
+	return out
+}
+
+// A bootVerifier proves one boot, batch by batch.
+type bootVerifier struct {
+	*verifier
+	node, boot string
+	claims     []claim // by size, those before next were passed
+	next       int
+	out        BootReport
+	first      *BootRecord
+
+	tree   Frontier
+	proven bool   // tree is what the node signed for the records up to seen
+	seen   uint64 // the last seq that was proven, found altered or found missing
+	spans  []span // what the batches so far hold
+}
+
+type span struct {
+	Range
+	path string
+}
+
+func newBootVerifier(v *verifier, node, boot string, claims []claim) *bootVerifier {
+	return &bootVerifier{verifier: v, node: node, boot: boot, claims: claims, proven: true, out: BootReport{
+		Boot: boot, Gaps: []Range{}, Forks: []Range{}, Altered: []Range{}, Doubled: []Range{},
+		Records: map[string]uint64{}, Cosigned: map[string]uint64{},
+	}}
+}
+
+func (b *bootVerifier) where() string { return path.Join(nodesFolder, b.node, b.boot) }
+
+func (b *bootVerifier) verify(files *bootFiles) BootReport {
+	for _, name := range files.checkpoints {
+		b.checkpoint(name)
+	}
+	slices.SortStableFunc(b.claims, func(x, y claim) int { return cmp.Compare(x.size, y.size) })
+	for i, name := range files.batches {
+		first, _ := leadingNumber(path.Base(name))
+		b.batch(name, first, b.end(files.batches[i+1:], first))
+	}
+	b.finish()
+	return b.out
+}
+
+// end is the last seq that the batch from first can hold, going by what
+// follows it, for when its own word is worth nothing.
+func (b *bootVerifier) end(later []string, first uint64) uint64 {
+	if len(later) > 0 {
+		if next, _ := leadingNumber(path.Base(later[0])); next > first {
+			return next - 1
+		}
+	} else if n := len(b.claims); n > 0 && b.claims[n-1].size > first {
+		return min(b.claims[n-1].size, first+MaxBatchRecords-1)
+	}
+	return first
+}
+
+func (b *bootVerifier) read(name string, limit int64) ([]byte, error) {
+	f, err := b.fsys.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	content, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err == nil && int64(len(content)) > limit {
+		err = fmt.Errorf("more than %d bytes", limit)
+	}
+	return content, err
+}
+
+// checkpoint turns a signed checkpoint into a claim.
+func (b *bootVerifier) checkpoint(name string) {
+	c, n, err := b.openCheckpoint(name)
+	if err != nil {
+		b.damaged(name, "%v", err)
+		return
+	}
+	b.claims = append(b.claims, claim{size: c.Size, root: &c.Root, by: name})
+	for _, s := range n.Sigs {
+		if region, ok := strings.CutPrefix(s.Name, RegionKeyName(c.Tenant, "")); ok {
+			b.out.Cosigned[region] = max(b.out.Cosigned[region], c.Size)
+		}
+	}
+}
+
+func (b *bootVerifier) openCheckpoint(name string) (Checkpoint, *note.Note, error) {
+	msg, err := b.read(name, MaxNoteBytes)
+	if err != nil {
+		return Checkpoint{}, nil, err
+	}
+	c, err := PeekCheckpoint(msg)
+	if err != nil {
+		return c, nil, err
+	}
+	size, _ := leadingNumber(path.Base(name))
+	if c.Node != b.node || c.Boot != b.boot || c.Size != size {
+		return c, nil, fmt.Errorf("the checkpoint of %s at %d", c.Origin(), c.Size)
+	}
+	key := b.keys.Node(c.Tenant, c.Node)
+	if key == nil {
+		return c, nil, fmt.Errorf("no public key for %s", NodeKeyName(c.Tenant, c.Node))
+	}
+	return openNote(msg, key, b.keys.Regions(c.Tenant)...)
+}
+
+// batch proves one batch and follows the tree through it. Its name says that
+// it begins with first, what follows that it ends at most at end.
+func (b *bootVerifier) batch(name string, first, end uint64) {
+	batch, leaves, err := b.openBatch(name, first)
+	if err != nil {
+		b.problem(name, "%v", err)
+		if first > b.seen+1 {
+			b.missing(Range{b.seen + 1, first - 1})
+		}
+		if batch != nil && batch.Last() < end {
+			end = batch.Last()
+		}
+		b.alter(Range{first, end})
+		b.proven, b.seen = false, max(b.seen, end)
+		return
+	}
+	switch {
+	case first > b.seen+1:
+		b.missing(Range{b.seen + 1, first - 1})
+	case first <= b.seen:
+		b.overlap(batch, leaves)
+	case b.proven && batch.before().Root() != b.tree.Root():
+		b.contradicts(Range{first, batch.Last()}, name+" does not continue what was signed before it")
+	}
+	b.follow(batch, leaves, name)
+}
+
+// openBatch returns the batch when it decodes, and no error when it is proven.
+func (b *bootVerifier) openBatch(name string, first uint64) (*Batch, []tlog.Hash, error) {
+	frame, err := b.read(name, MaxFrameBytes)
+	if err != nil {
+		return nil, nil, err
+	}
+	batch, err := DecodeBatch(frame)
+	if err != nil {
+		return nil, nil, err
+	}
+	if batch.Node != b.node || batch.Boot != b.boot || batch.First != first {
+		return nil, nil, fmt.Errorf("the batch of %s/%s from %d", batch.Node, batch.Boot, batch.First)
+	}
+	key := b.keys.Node(batch.Tenant, batch.Node)
+	if key == nil {
+		return batch, nil, fmt.Errorf("no public key for %s", NodeKeyName(batch.Tenant, batch.Node))
+	}
+	_, leaves, err := batch.prove(key)
+	return batch, leaves, err
+}
+
+// follow takes the records that are new, and checks every claim about a size
+// within the batch.
+func (b *bootVerifier) follow(batch *Batch, leaves []tlog.Hash, name string) {
+	tree := batch.before()
+	b.settle(tree)
+	for i, leaf := range leaves {
+		tree.Append(leaf)
+		b.settle(tree)
+		if seq := tree.Size(); seq > b.seen {
+			b.take(batch, i, leaf, name)
+			b.out.To = seq
+		}
+	}
+	b.spans = append(b.spans, span{Range{batch.First, batch.Last()}, name})
+	if batch.Last() >= b.seen {
+		b.tree, b.proven, b.seen = *tree, true, batch.Last()
+	}
+}
+
+func (b *bootVerifier) take(batch *Batch, i int, leaf tlog.Hash, name string) {
+	seq := batch.First + uint64(i)
+	r, err := batch.record(i)
+	if err != nil {
+		b.problem(name, "%v", err)
+		b.alter(Range{seq, seq})
+		return
+	}
+	if b.out.From == 0 {
+		b.out.From = seq
+	}
+	if seq == 1 {
+		b.begin(r, batch, name)
+	}
+	b.out.Records[r.Kind.String()]++
+	if b.each != nil {
+		b.each(b.node, b.boot, r, leaf)
+	}
+}
+
+func (b *bootVerifier) begin(r *Record, batch *Batch, name string) {
+	if r.Boot == nil || r.Boot.Tenant != batch.Tenant || r.Boot.Node != b.node || r.Boot.Boot != b.boot {
+		b.contradicts(Range{1, 1}, name+" does not begin with the boot's record")
+		return
+	}
+	b.first = r.Boot
+}
+
+// settle checks the claims about the tree's size; those about smaller sizes
+// were about records that are missing or altered.
+func (b *bootVerifier) settle(tree *Frontier) {
+	for ; b.next < len(b.claims) && b.claims[b.next].size <= tree.Size(); b.next++ {
+		c := b.claims[b.next]
+		if c.size == tree.Size() && c.root != nil && *c.root != tree.Root() {
+			b.contradicts(Range{c.size, c.size}, c.by+" signed another tree")
+		}
+	}
+}
+
+// overlap compares records that are there again with what was there before.
+func (b *bootVerifier) overlap(batch *Batch, leaves []tlog.Hash) {
+	for _, s := range b.spans {
+		from, to := max(s.From, batch.First), min(s.To, batch.Last())
+		if from > to {
+			continue
+		}
+		_, before, err := b.openBatch(s.path, s.From)
+		if err != nil {
+			b.problem(s.path, "%v", err)
+			continue
+		}
+		for seq := from; seq <= to; seq++ {
+			if before[seq-s.From] == leaves[seq-batch.First] {
+				b.out.Doubled = extend(b.out.Doubled, Range{seq, seq})
+			} else {
+				b.contradicts(Range{seq, seq}, "two records were signed")
+			}
+		}
+	}
+}
+
+// finish reports what was claimed and never came.
+func (b *bootVerifier) finish() {
+	for i, c := range b.claims {
+		if c.size > b.seen {
+			b.missing(Range{b.seen + 1, c.size})
+			b.problem(b.where(), "%s covers records up to %d", c.by, c.size)
+			b.seen = c.size
+		}
+		if c.last && c.size < b.out.To {
+			b.contradicts(Range{c.size + 1, b.out.To}, "boot "+c.by+" says that this one ended before")
+		}
+		if i > 0 && c.size == b.claims[i-1].size && c.root != nil && b.claims[i-1].root != nil && *c.root != *b.claims[i-1].root {
+			b.contradicts(Range{c.size, c.size}, c.by+" and "+b.claims[i-1].by+" signed different trees")
+		}
+	}
+	if b.seen == 0 {
+		b.problem(b.where(), "no record is there")
+	}
+	o := &b.out
+	o.Complete = b.seen > 0 && len(o.Gaps)+len(o.Forks)+len(o.Altered)+len(o.Doubled) == 0
+}
+
+func (b *bootVerifier) missing(r Range) { b.out.Gaps = extend(b.out.Gaps, r) }
+
+func (b *bootVerifier) alter(r Range) { b.out.Altered = extend(b.out.Altered, r) }
+
+func (b *bootVerifier) contradicts(r Range, why string) {
+	b.problem(b.where(), "fork at %v: %s", r, why)
+	b.out.contradict(r)
+}
+
+func (o *BootReport) contradict(r Range) {
+	o.Forks = extend(o.Forks, r)
+	o.Complete = false
+}
+
+// extend adds a range, joined with the last one where they touch.
+func extend(ranges []Range, r Range) []Range {
+	if n := len(ranges); n > 0 && ranges[n-1].From <= r.From && r.From <= ranges[n-1].To+1 {
+		ranges[n-1].To = max(ranges[n-1].To, r.To)
+		return ranges
+	}
+	return append(ranges, r)
+}
