@@ -16,6 +16,19 @@ import (
 	"github.com/holdfast-policy/holdfast/internal/assembly"
 )
 
+// TestMain lets the test binary be the program: the story starts itself as
+// another process, and its children inherit the variable.
+func TestMain(m *testing.M) {
+	const child = "HOLDFAST_CHILD"
+	if os.Getenv(child) != "" {
+		main()
+	}
+	if err := os.Setenv(child, "1"); err != nil {
+		panic(err)
+	}
+	os.Exit(m.Run())
+}
+
 // tell runs the story in a fresh folder, with a plant before the proof.
 func tell(t *testing.T, regions, edges int, planted func(assembly.Layout) error) (result, error) {
 	t.Helper()

@@ -10,7 +10,8 @@ import (
 )
 
 // An Error is one fault of the sources. Line and Col count from 1; both are 0
-// when the fault has no place, Col alone at the end of a file. Code and Message are OPA's.
+// when the fault has no place, Col alone at the end of a file. Code and Message
+// are OPA's, but for the built-ins that are refused here.
 type Error struct {
 	File      string
 	Line, Col int
@@ -87,17 +88,20 @@ var refusals = map[string]string{
 	"opa.runtime":        "there is no OPA process around the policy: send what it needs in params or in the request's context",
 }
 
+// refusedCode is the code of an Error that is not OPA's.
+const refusedCode = "holdfast_builtin_refused"
+
 // refused finds the calls of such built-ins, each with its place.
 func refused(modules []bundle.ModuleFile) (errs Errors) {
 	for _, m := range modules {
 		ast.WalkTerms(m.Parsed, func(t *ast.Term) bool {
 			ref, ok := t.Value.(ast.Ref)
-			if !ok || t.Location == nil {
+			if !ok {
 				return false
 			}
 			name := ref.String()
 			if advice, ok := refusals[name]; ok {
-				errs = append(errs, Error{t.Location.File, t.Location.Row, t.Location.Col, "holdfast_builtin_refused", "built-in " + name + " cannot be used: " + advice})
+				errs = append(errs, toError(ast.NewError(refusedCode, t.Location, "built-in %s cannot be used: %s", name, advice)))
 			}
 			return false
 		})

@@ -68,7 +68,7 @@ func (s *source) compile(ctx context.Context, entrypoints []string) (*Module, er
 	b.SetRegoVersion(s.version)
 	b.Manifest.Init()
 	c := compile.New().WithTarget(compile.TargetWasm).WithRegoVersion(s.version).
-		WithCapabilities(capabilities(s.version)).WithEntrypoints(entrypoints...).WithBundle(b)
+		WithCapabilities(ast.CapabilitiesForThisVersion(ast.CapabilitiesRegoVersion(s.version))).WithEntrypoints(entrypoints...).WithBundle(b)
 	if err := c.Build(ctx); err != nil {
 		return nil, positioned(err)
 	}
@@ -142,17 +142,6 @@ func (s *source) dataJSON() ([]byte, error) {
 		return nil, fmt.Errorf("data: %w", err)
 	}
 	return raw, nil
-}
-
-// capabilities are OPA's own without the built-ins that are refused, so that
-// none slips through under a name that refused did not see.
-func capabilities(v ast.RegoVersion) *ast.Capabilities {
-	c := ast.CapabilitiesForThisVersion(ast.CapabilitiesRegoVersion(v))
-	c.Builtins = slices.DeleteFunc(slices.Clone(c.Builtins), func(b *ast.Builtin) bool {
-		_, ok := refusals[b.Name]
-		return ok
-	})
-	return c
 }
 
 // decodeData reads a data file; numbers keep their literals.

@@ -38,8 +38,6 @@ func (s *Source) local() *bus.Stream { return s.Conn.Stream(s.Node, localStream)
 
 func (s *Source) region(name string) Region { return Region{s.Conn, s.Tenant, name} }
 
-func (s *Source) announce() string { return "hf." + s.Tenant + ".stored." + s.Node }
-
 // feed is how the local stream reads a region's policies.
 func (s *Source) feed(region string) bus.Source {
 	return bus.Source{
@@ -53,7 +51,7 @@ func (s *Source) feed(region string) bus.Source {
 // epochs, until ctx ends. A release's packages are there before it. Envelopes
 // are not verified.
 func (s *Source) Watch(ctx context.Context, release func(envelope []byte)) error {
-	if err := s.local().Ensure(ctx, bus.StreamConfig{MaxMsgSize: maxMessage, Announce: s.announce()}); err != nil {
+	if err := s.local().Ensure(ctx, bus.StreamConfig{MaxMsgSize: maxMessage, Announce: announce(s.Tenant, s.Node)}); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithCancel(ctx)
@@ -63,7 +61,7 @@ func (s *Source) Watch(ctx context.Context, release func(envelope []byte)) error
 	feeding.Go(func() { s.keepFed(ctx) })
 	seen := map[wire.Digest]bool{}
 	releases := "hf." + s.Tenant + ".*.pol.rel.*"
-	return s.local().Follow(ctx, 1, releases, s.announce()+"."+releases, poll, func(group []bus.Msg) error {
+	return s.local().Follow(ctx, 1, releases, announce(s.Tenant, s.Node)+"."+releases, poll, func(group []bus.Msg) error {
 		for _, m := range inOrder(group) {
 			if d := wire.Sum(m.Data); !seen[d] {
 				seen[d] = true
@@ -174,7 +172,7 @@ func (s Sink) Publish(ctx context.Context, node, boot string, fence uint64, fram
 // those that come, until ctx ends. Receipts are not verified.
 func (s Sink) Receipts(ctx context.Context, node string, f func(receipt []byte)) error {
 	subject := s.receipt(node, "*")
-	return s.receipts().Follow(ctx, 1, subject, subject, poll, func(group []bus.Msg) error {
+	return s.receipts().Follow(ctx, 1, subject, s.stored(subject), poll, func(group []bus.Msg) error {
 		for _, m := range group {
 			f(m.Data)
 		}

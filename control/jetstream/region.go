@@ -29,10 +29,15 @@ const (
 // policies (POL, immutable), record batches (REC) and the last receipt of each
 // boot (RCPT).
 func (r Region) Create(ctx context.Context) error {
+	conf := func(kind string) bus.StreamConfig {
+		return bus.StreamConfig{Subjects: []string{r.prefix() + kind + ".>"}, MaxMsgSize: maxMessage, Announce: announce(r.Tenant, r.Name)}
+	}
+	policies, records, receipts := conf("pol"), conf("rec"), conf("rcpt")
+	policies.Immutable, receipts.LastOnly = true, true
 	return errors.Join(
-		r.policies().Ensure(ctx, bus.StreamConfig{Subjects: []string{r.prefix() + "pol.>"}, MaxMsgSize: maxMessage, Immutable: true}),
-		r.records().Ensure(ctx, bus.StreamConfig{Subjects: []string{r.prefix() + "rec.>"}, MaxMsgSize: maxMessage}),
-		r.receipts().Ensure(ctx, bus.StreamConfig{Subjects: []string{r.prefix() + "rcpt.>"}, MaxMsgSize: maxMessage, LastOnly: true}),
+		r.policies().Ensure(ctx, policies),
+		r.records().Ensure(ctx, records),
+		r.receipts().Ensure(ctx, receipts),
 	)
 }
 
@@ -93,7 +98,7 @@ func (r Region) create(ctx context.Context, subject string, data []byte) error {
 func (r Region) Copy(ctx context.Context, from Region, log *slog.Logger) error {
 	next := uint64(1)
 	for {
-		err := from.policies().Follow(ctx, next, from.prefix()+"pol.>", from.prefix()+"pol.rel.*", poll, func(group []bus.Msg) error {
+		err := from.policies().Follow(ctx, next, from.prefix()+"pol.>", from.stored(from.prefix()+"pol.rel.*"), poll, func(group []bus.Msg) error {
 			for _, m := range group {
 				if err := r.copy(ctx, from, m, log); err != nil {
 					return err

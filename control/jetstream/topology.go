@@ -41,6 +41,13 @@ func policyStream(tenant string) string { return "POL_" + tenant }
 // prefix begins every subject that the region's streams take.
 func (r Region) prefix() string { return "hf." + r.Tenant + "." + r.Name + "." }
 
+// stored matches the announcements of a region's streams for a subject: what
+// is announced is on disk.
+func (r Region) stored(subject string) string { return announce(r.Tenant, r.Name) + "." + subject }
+
+// announce begins the subjects on which a domain announces what it stored.
+func announce(tenant, domain string) string { return "hf." + tenant + ".stored." + domain }
+
 func (r Region) blob(d wire.Digest, chunk int) string {
 	return r.prefix() + "pol.blob." + d.Hex() + "." + strconv.Itoa(chunk)
 }

@@ -235,19 +235,19 @@ func (l *Ledger) admit(node, boot string, frame []byte) error {
 	}
 	key := bootKey{node, boot}
 	state := l.state(key)
-	if state.forked {
-		return refuse(quarantined, "boot %s has forked", boot)
-	}
 	if known := b.Last() <= state.head.size; !known || !l.archive.holds(b, frame) {
 		fresh, err := judge(state.head, b, c, func(size uint64) (tlog.Hash, bool) { return l.rootAt(key, size) })
 		if err != nil {
 			return err
 		}
+		if fresh != nil && state.forked {
+			return refuse(quarantined, "boot %s has forked", boot)
+		}
 		if err := l.keep(state, b, fresh, frame, c); err != nil {
 			return err
 		}
 	}
-	if c.Size == state.head.size {
+	if c.Size == state.head.size && !state.forked {
 		l.touched[key] = b.Checkpoint
 	}
 	return nil

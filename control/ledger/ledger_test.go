@@ -2,7 +2,6 @@ package ledger
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -271,6 +270,24 @@ func TestArchiveOutlivesTheStream(t *testing.T) {
 	p.verifies(25)
 }
 
+func TestNodeThatIsEnrolledLaterIsReadFromItsBeginning(t *testing.T) {
+	p := newPlace(t)
+	enrolled := &audit.Keys{}
+	a := newAuthor(t, enrolled, "e1")
+	l, stop := p.start()
+	p.ship(a.node, a.boot, a.frame(1, 10))
+	until(t, "evidence", func() bool { return l.Status().Evidence == 1 })
+	until(t, "position", func() bool { pos, _ := l.archive.position(); return pos != "" })
+	stop()
+	file, err := audit.ParseKeys(append(p.keys.File(), enrolled.File()...))
+	must(t, err)
+	p.keys = file
+	l, _ = p.start()
+	p.ship(a.node, a.boot, a.frame(11, 20))
+	p.cosigned(l, a, 20)
+	p.verifies(20)
+}
+
 func TestArchiveIsRepairedFromTheStream(t *testing.T) {
 	for name, damage := range map[string]func(t *testing.T, file string){
 		"lost": func(t *testing.T, file string) { must(t, os.Remove(file)) },
@@ -336,13 +353,4 @@ func must(t *testing.T, err error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-}
-
-// exportTo exports a ledger into a folder of its own.
-func exportTo(l *Ledger, dir string) error {
-	w, err := audit.NewExportWriter(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(Export(l.cfg.Dir, w), w.Close())
 }

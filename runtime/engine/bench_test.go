@@ -13,6 +13,7 @@ import (
 
 	"github.com/holdfast-policy/holdfast/runtime/engine"
 	"github.com/holdfast-policy/holdfast/sdk/abi"
+	"github.com/holdfast-policy/holdfast/sdk/wasm"
 )
 
 // BenchmarkOPARBAC asks the same question of the isolated engine call and of
@@ -116,5 +117,26 @@ func plainOPA(b *testing.B, input []byte) func() {
 		if string(out) != `[{"result":true}]` {
 			b.Fatalf("answer %q", out)
 		}
+	}
+}
+
+// BenchmarkCall asks guests of several sizes for little.
+func BenchmarkCall(b *testing.B) {
+	for _, c := range []struct {
+		name, input string
+		spec        engine.Spec
+	}{
+		{"wat", "abc", probe(b)},
+		{"go", "hello", engine.Spec{Name: "goguest", Wasm: buildGo(b, "testdata/goguest"), ABI: abi.HoldfastV1, Class: wasm.LanguageRuntime}},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			m := load(b, newEngine(b, engine.Config{}), c.spec)
+			call := abi.Call{Input: []byte(c.input)}
+			percentiles(b, func() {
+				if _, err := m.Call(call); err != nil {
+					b.Fatal(err)
+				}
+			})
+		})
 	}
 }

@@ -178,7 +178,7 @@ func (g *opaGuest) value(i *instance, term *ast.Term) uint64 {
 	text := term.String()
 	i.charge(builtinByteFuel * uint64(len(text)))
 	at := i.nested(g.malloc, uint64(len(text)))
-	copy(i.read(at, uint64(len(text))), text)
+	copy(i.buffer(at, uint64(len(text))), text)
 	return i.nested(g.valueParse, at, uint64(len(text)))
 }
 

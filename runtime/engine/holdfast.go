@@ -59,7 +59,7 @@ func (g *holdfastGuest) write(i *instance, input []byte) (uint64, *abi.Trap) {
 	if uint32(at) == 0 {
 		return 0, &abi.Trap{Code: abi.TrapInput, Detail: "the guest has no room"}
 	}
-	if !i.memory.Write(uint32(at), input) {
+	if !i.write(uint32(at), input) {
 		return 0, &abi.Trap{Code: abi.TrapInput, Detail: "the guest's buffer is out of bounds"}
 	}
 	return uint64(uint32(at)), nil

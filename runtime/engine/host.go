@@ -107,6 +107,16 @@ func (i *instance) read(at, length uint64) []byte {
 	return bytes
 }
 
+// buffer returns the guest's memory for writing and ends the call when it is out
+// of bounds.
+func (i *instance) buffer(at, length uint64) []byte {
+	view, ok := i.writable(uint32(at), int(uint32(length)))
+	if !ok {
+		panic(&abi.Trap{Code: abi.TrapMemory, Detail: "host call"})
+	}
+	return view
+}
+
 // log keeps a message within the limits of a decision; what is beyond is dropped.
 func (i *instance) log(level int32, text []byte) {
 	room := abi.MaxLogBytes - i.logBytes

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/bits"
 	"math/rand/v2"
 	"strconv"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"github.com/tetratelabs/wazero/api"
 
 	"github.com/holdfast-policy/holdfast/sdk/abi"
+	"github.com/holdfast-policy/holdfast/sdk/wasm"
 )
 
 // snapshot is the state of an instance that is ready for a call.
@@ -29,6 +31,7 @@ type instance struct {
 	memory  api.Memory
 	fuel    api.MutableGlobal
 	depth   api.MutableGlobal
+	written api.MutableGlobal   // wasm.ExportWritten
 	globals []api.MutableGlobal // all mutable ones of the guest, to restore
 	guest   guest
 	stack   [8]uint64
@@ -69,6 +72,7 @@ func (m *Module) instantiate(ctx context.Context) (i *instance, err error) {
 	i.ctx = context.WithValue(context.Background(), instanceKey{}, i)
 	i.fuel = module.ExportedGlobal(abi.ExportFuel).(api.MutableGlobal)
 	i.depth = module.ExportedGlobal(abi.ExportDepth).(api.MutableGlobal)
+	i.written = module.ExportedGlobal(wasm.ExportWritten).(api.MutableGlobal)
 	for g := i.exportedGlobal(0); g != nil; g = i.exportedGlobal(len(i.globals)) {
 		i.globals = append(i.globals, g)
 	}
@@ -115,6 +119,7 @@ func (i *instance) initialise(spec Spec) error {
 	}
 	i.module.initFuel = abi.InitFuel - uint64(i.fuel.Get())
 	i.module.snapshot = i.capture()
+	i.written.Set(0)
 	return nil
 }
 
@@ -140,6 +145,7 @@ func (m *Module) clone() (*instance, error) {
 			return nil, errors.New("instantiate: memory of the snapshot cannot be had")
 		}
 	}
+	i.written.Set(everyBlock)
 	if !i.restore() {
 		i.close()
 		return nil, errors.New("instantiate: memory is larger than that of the snapshot")
@@ -147,19 +153,49 @@ func (m *Module) clone() (*instance, error) {
 	return i, nil
 }
 
-// restore sets memory and globals to the snapshot. It reports false when the
-// memory has grown, which cannot be undone. Tables and segments need no
-// restoring: instructions that change them are not admitted.
+// restore sets what was written of the memory, and the globals, to the snapshot.
+// It reports false when the memory has grown, which cannot be undone. Tables and
+// segments need no restoring: instructions that change them are not admitted.
 func (i *instance) restore() bool {
+	kept := &i.module.snapshot
 	memory, _ := i.memory.Read(0, i.memory.Size())
-	if len(memory) != i.module.snapshot.size {
+	if len(memory) != kept.size {
 		return false
 	}
-	clear(memory[copy(memory, i.module.snapshot.memory):])
+	for written := i.written.Get(); written != 0; written &= written - 1 {
+		const stride = 64 * wasm.BlockBytes
+		for at := bits.TrailingZeros64(written) * wasm.BlockBytes; at < len(memory); at += stride {
+			block := memory[at:min(at+wasm.BlockBytes, len(memory))]
+			clear(block[copy(block, kept.memory[min(at, len(kept.memory)):]):])
+		}
+	}
+	i.written.Set(0)
 	for n, g := range i.globals {
-		g.Set(i.module.snapshot.globals[n])
+		g.Set(kept.globals[n])
 	}
 	return true
+}
+
+// everyBlock is the value of written that stands for the whole memory.
+const everyBlock = ^uint64(0)
+
+// writable returns the guest's memory for the host to write into.
+func (i *instance) writable(at uint32, length int) ([]byte, bool) {
+	view, ok := i.memory.Read(at, uint32(length))
+	if !ok {
+		return nil, false
+	}
+	// as many bits as the length has whole blocks, and two; all from 62 on
+	blocks := bits.RotateLeft64(1<<(length/wasm.BlockBytes+2)-1, int(at/wasm.BlockBytes))
+	i.written.Set(i.written.Get() | blocks)
+	return view, true
+}
+
+// write copies into the guest's memory and reports whether it lies within.
+func (i *instance) write(at uint32, data []byte) bool {
+	view, ok := i.writable(at, len(data))
+	copy(view, data)
+	return ok
 }
 
 func (i *instance) close() { i.wasm.Close(context.Background()) }

@@ -13,7 +13,7 @@ import (
 
 // opaHeadroom is the free memory behind the data that every call begins with,
 // in bytes; a call that needs more grows the memory and costs its instance.
-const opaHeadroom = 64 << 10
+const opaHeadroom = 256 << 10
 
 // opaModule is what all instances of one opa_1 module have in common.
 type opaModule struct {
@@ -104,7 +104,7 @@ func (g *opaGuest) parseData(i *instance, data []byte) error {
 	if trap != nil {
 		return trap
 	}
-	if !i.memory.Write(uint32(at), data) {
+	if !i.write(uint32(at), data) {
 		return errors.New("the guest's buffer is out of bounds")
 	}
 	parsed, trap := i.run(g.jsonParse, at, uint64(len(data)))
@@ -199,7 +199,7 @@ func (g *opaGuest) input(i *instance, input []byte) *abi.Trap {
 	if !i.room(at + length) {
 		return &abi.Trap{Code: abi.TrapInput, Detail: "the guest has no room"}
 	}
-	i.memory.Write(uint32(at), input)
+	i.write(uint32(at), input)
 	if _, trap := i.run(g.heapSet, align(at+length)); trap != nil {
 		return trap
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"testing"
+	"testing/fstest"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/compile"
@@ -56,7 +57,7 @@ func compileRego(tb testing.TB, source string, entrypoints ...string) []byte {
 	c := compile.New().
 		WithTarget(compile.TargetWasm).
 		WithEntrypoints(entrypoints...).
-		WithFS(regoFS(source)).
+		WithFS(fstest.MapFS{"policy.rego": {Data: []byte(source)}}).
 		WithPaths("policy.rego").
 		WithRegoVersion(ast.RegoV1)
 	if err := c.Build(context.Background()); err != nil {

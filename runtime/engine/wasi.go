@@ -47,8 +47,8 @@ func answer(errno uint64) hostFunction {
 }
 
 // putU32 and putU64 write into the guest's memory or end the call.
-func (i *instance) putU32(at uint64, v uint32) { binary.LittleEndian.PutUint32(i.read(at, 4), v) }
-func (i *instance) putU64(at uint64, v uint64) { binary.LittleEndian.PutUint64(i.read(at, 8), v) }
+func (i *instance) putU32(at uint64, v uint32) { binary.LittleEndian.PutUint32(i.buffer(at, 4), v) }
+func (i *instance) putU64(at uint64, v uint64) { binary.LittleEndian.PutUint64(i.buffer(at, 8), v) }
 
 func (i *instance) getU32(at uint64) uint64 { return uint64(binary.LittleEndian.Uint32(i.read(at, 4))) }
 
@@ -70,7 +70,7 @@ func wasiClock(i *instance, stack []uint64) {
 
 func wasiRandom(i *instance, stack []uint64) {
 	i.charge(randomFuel * uint64(uint32(stack[1])))
-	i.randomSource().Read(i.read(stack[0], stack[1]))
+	i.randomSource().Read(i.buffer(stack[0], stack[1]))
 	stack[0] = wasiOK
 }
 
@@ -108,7 +108,7 @@ func wasiDescriptor(i *instance, stack []uint64) {
 		stack[0] = wasiBadDescriptor
 		return
 	}
-	stat := i.read(stack[1], 24)
+	stat := i.buffer(stack[1], 24)
 	clear(stat)
 	stat[0] = 2
 	stack[0] = wasiOK
@@ -125,7 +125,7 @@ func wasiPoll(i *instance, stack []uint64) {
 	const subscriptionSize, eventSize = 48, 32
 	for n := range count {
 		subscription := i.read(in+n*subscriptionSize, subscriptionSize)
-		event := i.read(out+n*eventSize, eventSize)
+		event := i.buffer(out+n*eventSize, eventSize)
 		userdata, kind := binary.LittleEndian.Uint64(subscription), subscription[8]
 		clear(event)
 		binary.LittleEndian.PutUint64(event, userdata)

@@ -376,11 +376,10 @@ func TestRemovedBootIsSeen(t *testing.T) {
 	}
 }
 
-// TestRewrittenHistoryIsNotSigned changes a record and makes every checksum
-// fit again, as somebody with the code can.
-func TestRewrittenHistoryIsNotSigned(t *testing.T) {
-	b, boot := ended(t, true)
-	g := groupsOf(t, boot)[3]
+// rewrite changes a record and makes every checksum fit again, as somebody with
+// the code can.
+func rewrite(t *testing.T, boot bootDir, g place) {
+	t.Helper()
 	edit(t, g.path, func(c []byte) []byte {
 		group := c[g.off:g.end]
 		i := bytes.Index(group, []byte("alice"))
@@ -388,6 +387,12 @@ func TestRewrittenHistoryIsNotSigned(t *testing.T) {
 		audit.SealGroup(group, boot.salt, g.first, g.first-1, 1)
 		return c
 	})
+}
+
+func TestRewrittenHistoryIsNotSigned(t *testing.T) {
+	b, boot := ended(t, true)
+	g := groupsOf(t, boot)[3]
+	rewrite(t, boot, g)
 	j := b.open()
 	if d := j.Report().Damage; len(d) != 1 || d[0].From != 1 || d[0].To != records {
 		t.Fatalf("%+v", j.Report())
@@ -399,6 +404,41 @@ func TestRewrittenHistoryIsNotSigned(t *testing.T) {
 	if r.Verdict == audit.VerdictComplete {
 		t.Fatalf("%+v", r)
 	}
+}
+
+func TestRewrittenHistoryInOneSegment(t *testing.T) {
+	b := newBench(t)
+	j := b.open()
+	b.fill(j, 9)
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	rewrite(t, j.boot, groupsOf(t, j.boot)[3])
+	again := b.open()
+	if d := again.Report().Damage; len(d) != 1 || d[0].From != 1 || d[0].To != 10 || again.Boots()[0].Size != 0 {
+		t.Fatalf("%+v", again.Report())
+	}
+}
+
+func TestRewrittenHistoryOfAnOlderBoot(t *testing.T) {
+	b, boot := ended(t, true)
+	if err := b.open().Close(); err != nil {
+		t.Fatal(err)
+	}
+	rewrite(t, boot, groupsOf(t, boot)[3])
+	j := b.open()
+	var damage *Damage
+	for next := uint64(1); next <= records; {
+		batch, err := j.ReadBatch(boot.id, next, 7, 0)
+		if err != nil {
+			if !errors.As(err, &damage) {
+				t.Fatal(err)
+			}
+			return
+		}
+		next = batch.Last() + 1
+	}
+	t.Fatal("read to the end")
 }
 
 func TestForgedCheckpoint(t *testing.T) {

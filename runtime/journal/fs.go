@@ -74,3 +74,6 @@ func replaceFile(fs FS, path string, content []byte) error {
 	}
 	return fs.SyncDir(filepath.Dir(path))
 }
+
+// OS is the operating system's file system, for those who wrap it.
+func OS() FS { return osFS{} }

@@ -42,7 +42,8 @@ func cursorAt(b bootDir, seq uint64) (*cursor, error) {
 
 // each visits the records behind those passed, up to limit, until visit
 // returns false, which means that it did not take the record. Records up to
-// limit are durable: whatever keeps one from being read is a *Damage.
+// limit, which ends a group, are durable: whatever keeps one from being read is
+// a *Damage.
 func (c *cursor) each(limit uint64, visit func(seq uint64, e audit.Entry) bool) error {
 	for c.first <= limit {
 		more, err := c.eachInSegment(limit, visit)
@@ -64,12 +65,13 @@ func (c *cursor) eachInSegment(limit uint64, visit func(seq uint64, e audit.Entr
 		if err := r.header(); err != nil {
 			return false, c.damage(limit, err)
 		}
-		if c.off = r.off; c.tree.Size() == 0 {
+		if c.tree.Size() == 0 {
 			c.tree = r.frontier
 		}
 		if c.tree.Size() == r.frontier.Size() && c.tree.Root() != r.frontier.Root() {
 			return false, c.damage(limit, fmt.Errorf("%w: the segment does not continue the tree", errBroken))
 		}
+		c.off = r.off
 	}
 	for r.off, r.next = c.off, c.first; r.next <= limit; c.off, c.first = r.off, r.next {
 		_, entries, err := r.group()
@@ -81,15 +83,13 @@ func (c *cursor) eachInSegment(limit uint64, visit func(seq uint64, e audit.Entr
 		}
 		for i, e := range entries {
 			seq := c.first + uint64(i)
-			switch {
-			case seq > limit:
-				return false, nil
-			case seq <= c.tree.Size():
-			case !visit(seq, e):
-				return false, nil
-			default:
-				c.tree.Append(e.Hash())
+			if seq <= c.tree.Size() {
+				continue
 			}
+			if !visit(seq, e) {
+				return false, nil
+			}
+			c.tree.Append(e.Hash())
 		}
 	}
 	return false, nil

@@ -290,6 +290,9 @@ func TestTwoShippersRaceForTheFence(t *testing.T) {
 	}
 	w.wait(one, size)
 	w.wait(two, size)
+	until(t, "both know", func() bool {
+		return one.Status()[0].Boots[w.journal.Boot()].Shipped == size && two.Status()[0].Boots[w.journal.Boot()].Shipped == size
+	})
 	w.complete(size)
 }
 

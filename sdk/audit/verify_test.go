@@ -45,8 +45,8 @@ func TestVerifyComplete(t *testing.T) {
 	}
 }
 
-// reencode changes a batch of an export on disk, and the manifest with it, as
-// somebody does who knows the format.
+// remanifest makes the manifest fit what is there, as somebody does who knows
+// the format.
 func remanifest(t *testing.T, dir string) {
 	t.Helper()
 	var lines strings.Builder
@@ -185,6 +185,10 @@ func TestVerifyFindsEveryChange(t *testing.T) {
 			i := bytes.LastIndexByte(msg[:len(msg)-1], '\n')
 			msg[i+60] ^= 1
 			os.WriteFile(path, msg, 0o644)
+			remanifest(t, s.dir)
+		}, want{verdict: VerdictDamaged, damaged: 1}},
+		"a note under another name": {boot1, func(t *testing.T, s story2) {
+			os.Rename(filepath.Join(s.dir, filepath.FromSlash(note(boot1, 50))), filepath.Join(s.dir, filepath.FromSlash(note(boot1, 49))))
 			remanifest(t, s.dir)
 		}, want{verdict: VerdictDamaged, damaged: 1}},
 		"two trees of one size": {boot1, func(t *testing.T, s story2) {

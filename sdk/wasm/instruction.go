@@ -18,13 +18,16 @@ const (
 	opCall         = 0x10
 	opCallIndirect = 0x11
 	opSelectTyped  = 0x1c
+	opSelect       = 0x1b
 	opLocalGet     = 0x20
+	opLocalSet     = 0x21
 	opLocalTee     = 0x22
 	opGlobalGet    = 0x23
 	opGlobalSet    = 0x24
 	opTableGet     = 0x25
 	opTableSet     = 0x26
 	opI32Load      = 0x28
+	opI32Store     = 0x36
 	opI64Store32   = 0x3e
 	opMemorySize   = 0x3f
 	opMemoryGrow   = 0x40
@@ -34,13 +37,16 @@ const (
 	opF64Const     = 0x44
 	opI32Eqz       = 0x45
 	opI32LtS       = 0x48
+	opI32GtU       = 0x4b
 	opI64LtS       = 0x53
 	opI32Add       = 0x6a
 	opI32Sub       = 0x6b
 	opI64Add       = 0x7c
 	opI64Sub       = 0x7d
+	opI64Or        = 0x84
 	opI64Shl       = 0x86
 	opI64ShrU      = 0x88
+	opI64Rotl      = 0x89
 	opI64ExtendU   = 0xad
 	opExtend32S    = 0xc4
 	opRefNull      = 0xd0
@@ -67,7 +73,7 @@ const (
 type instruction struct {
 	op         opcode
 	start, end int    // in the reader's data
-	index      uint32 // the first immediate, where it is an index or a label
+	index      uint32 // the immediate that is an index, a label or an offset
 	labels     []uint32
 }
 
@@ -104,7 +110,7 @@ func (r *reader) immediates(in *instruction) {
 		if r.u32("alignment") > 3 {
 			r.refuse("alignment", "larger than natural")
 		}
-		r.u32("offset")
+		in.index = r.u32("offset")
 	case op == opMemorySize || op == opMemoryGrow:
 		r.memoryIndex()
 	case op == opI32Const:
