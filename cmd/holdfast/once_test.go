@@ -41,7 +41,7 @@ func tell(t *testing.T, regions, edges int, planted func(assembly.Layout) error)
 	err := s.tell(context.Background())
 	var r result
 	if jsonErr := json.Unmarshal(stdout.Bytes(), &r); jsonErr != nil {
-		t.Fatalf("%v: %q\n%s", jsonErr, stdout.String(), stderr.String())
+		t.Fatalf("%v; no result: %v: %q\n%s", err, jsonErr, stdout.String(), stderr.String())
 	}
 	if t.Failed() || testing.Verbose() {
 		t.Log(stderr.String())

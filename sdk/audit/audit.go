@@ -9,6 +9,7 @@
 package audit
 
 import (
+	"encoding/json"
 	"fmt"
 	"regexp"
 	"strconv"
@@ -43,6 +44,16 @@ type Range struct{ From, To uint64 }
 
 // MarshalJSON writes [from, to].
 func (r Range) MarshalJSON() ([]byte, error) { return fmt.Appendf(nil, "[%d,%d]", r.From, r.To), nil }
+
+// UnmarshalJSON reads [from, to].
+func (r *Range) UnmarshalJSON(b []byte) error {
+	var pair [2]uint64
+	if err := json.Unmarshal(b, &pair); err != nil {
+		return fmt.Errorf("range: %w", err)
+	}
+	r.From, r.To = pair[0], pair[1]
+	return nil
+}
 
 func (r Range) String() string { return fmt.Sprintf("[%d,%d]", r.From, r.To) }
 
