@@ -21,7 +21,7 @@ func TestRego(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	results, err := tester.NewRunner().SetModules(modules).Run(t.Context(), modules)
+	results, err := tester.NewRunner().SetModules(modules).RunTests(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -132,8 +132,13 @@ func (g *opaGuest) prepare(i *instance, data uint64) error {
 		return trap
 	}
 	opa.heap = align(heap)
-	if !i.room(opa.heap + opaHeadroom) {
-		return errors.New("no memory is left for calls")
+	// The guest itself must ask for the room: it believes in its own count of
+	// the memory and would grow again what the host grew.
+	if _, trap = i.run(g.malloc, opaHeadroom); trap != nil {
+		return fmt.Errorf("room for calls: %w", trap)
+	}
+	if _, trap = i.run(g.heapSet, opa.heap); trap != nil {
+		return trap
 	}
 	return nil
 }

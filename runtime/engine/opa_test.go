@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"testing"
 	"testing/fstest"
 
@@ -140,4 +141,25 @@ func canonical(tb testing.TB, raw []byte) string {
 		tb.Fatalf("%v in %s", err, raw)
 	}
 	return string(marshal(tb, v))
+}
+
+// Whatever the data's size, a call finds room and gives its instance back: one
+// that grew the memory would cost a fresh instance, a few hundred allocations.
+func TestCallsFindRoomBehindTheData(t *testing.T) {
+	e := newEngine(t, engine.Config{})
+	input := marshal(t, rbacInput("user99", "action4", "resource9"))
+	module := compileRego(t, rbacPolicy, "rbac/allow")
+	for size := 0; size < 64<<10; size += 1 << 10 {
+		data := rbacData()
+		data["padding"] = strings.Repeat("x", size)
+		m := load(t, e, engine.Spec{Name: "rbac", Wasm: module, ABI: abi.OPA1, Init: marshal(t, data)})
+		allocs := testing.AllocsPerRun(20, func() {
+			if _, err := m.Call(abi.Call{Input: input}); err != nil {
+				t.Error(err)
+			}
+		})
+		if allocs > 20 {
+			t.Errorf("with %d bytes more data a call makes %.0f allocations", size, allocs)
+		}
+	}
 }

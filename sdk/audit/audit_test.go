@@ -284,8 +284,6 @@ type ledger struct {
 	t            testing.TB
 	node, region signer
 	keys         *Keys
-	batches      [][]byte // frames
-	notes        [][]byte
 }
 
 func newLedger(t testing.TB) *ledger {
