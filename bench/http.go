@@ -25,6 +25,7 @@ import (
 // the same disk. The load is open-loop: latency counts from the moment at which
 // a request was due, whether or not the one before it was answered.
 func (b *bench) overHTTP(ctx context.Context) error {
+	assembly.ReserveForDisk() // as holdfastd does; the echo has it too
 	dir, err := os.MkdirTemp("", "holdfast-bench-")
 	if err != nil {
 		return err

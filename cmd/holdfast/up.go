@@ -80,6 +80,7 @@ func up(ctx context.Context, e *env, f upFlags) error {
 		Dir: dir, Tenant: tenant, Regions: f.regions, Edges: f.edges,
 		Log: slog.New(slog.NewTextHandler(e.stderr, &slog.HandlerOptions{Level: level})),
 	}
+	assembly.ReserveForDisk()
 	if f.once {
 		return once(ctx, e, f, cfg)
 	}

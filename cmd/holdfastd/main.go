@@ -100,6 +100,7 @@ func startEdge(ctx context.Context, file string, check bool, log *slog.Logger) (
 		return nil, file + ": good", err
 	}
 	cfg.Log = log
+	assembly.ReserveForDisk()
 	e, err := assembly.StartEdge(ctx, cfg)
 	if err != nil {
 		return nil, "", err
