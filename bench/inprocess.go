@@ -8,7 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 
-	"github.com/open-policy-agent/opa/v1/loader"
+	opaloader "github.com/open-policy-agent/opa/v1/loader"
 	"github.com/open-policy-agent/opa/v1/rego"
 	"github.com/open-policy-agent/opa/v1/storage/inmem"
 
@@ -16,12 +16,10 @@ import (
 	"github.com/holdfast-policy/holdfast/internal/demo"
 	"github.com/holdfast-policy/holdfast/modules"
 	"github.com/holdfast-policy/holdfast/runtime/decide"
-	"github.com/holdfast-policy/holdfast/runtime/engine"
+	"github.com/holdfast-policy/holdfast/runtime/loader"
 	"github.com/holdfast-policy/holdfast/sdk/abi"
-	"github.com/holdfast-policy/holdfast/sdk/bundle"
 	"github.com/holdfast-policy/holdfast/sdk/codec"
 	"github.com/holdfast-policy/holdfast/sdk/policy"
-	"github.com/holdfast-policy/holdfast/sdk/wasm"
 )
 
 //go:embed testdata/rbac
@@ -34,42 +32,19 @@ const calls = 2000
 // found at once.
 const rbacInput = `{"user":"user97","action":"share","type":"type7"}`
 
-// host loads packages for the compiler and for the bench itself.
-type host struct{ engine *engine.Engine }
-
-func (h host) Load(ctx context.Context, pkg *bundle.Package) (abi.Module, int32, error) {
-	class, err := wasm.ParseClass(pkg.Class)
-	if err != nil {
-		return nil, 0, err
-	}
-	c, err := codec.For(abi.Kind(pkg.ABI))
-	if err != nil {
-		return nil, 0, err
-	}
-	init, err := c.Init(pkg.Params, pkg.Data)
-	if err != nil {
-		return nil, 0, err
-	}
-	m, err := h.engine.Load(ctx, engine.Spec{Name: pkg.Name, Wasm: pkg.Module, ABI: abi.Kind(pkg.ABI), Class: class, Patterns: pkg.Patterns, Init: init})
-	if err != nil {
-		return nil, 0, err
-	}
-	return m, m.Entrypoints()[pkg.Entrypoint], nil
-}
-
 // inProcess compares one decision, isolated and metered, with OPA's own Go
 // evaluator on the same policy, data and input.
 func (b *bench) inProcess(ctx context.Context) error {
-	e, err := engine.New(ctx, engine.Config{})
+	host, err := loader.NewHost(ctx)
 	if err != nil {
 		return err
 	}
-	defer e.Close(ctx)
+	defer host.Close(ctx)
 	rbac, err := fs.Sub(testdata, "testdata/rbac")
 	if err != nil {
 		return err
 	}
-	ours, err := newRego(ctx, host{e}, rbac, rbacInput)
+	ours, err := newRego(ctx, host, rbac, rbacInput)
 	if err != nil {
 		return err
 	}
@@ -77,7 +52,7 @@ func (b *bench) inProcess(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	guest, err := newGuest(ctx, host{e})
+	guest, err := newGuest(ctx, host)
 	if err != nil {
 		return err
 	}
@@ -120,11 +95,11 @@ type decider struct {
 	want  policy.Verdict
 }
 
-func newRego(ctx context.Context, h host, fsys fs.FS, input string) (*decider, error) {
+func newRego(ctx context.Context, h *loader.Host, fsys fs.FS, input string) (*decider, error) {
 	return newDecider(ctx, h, fsys, []byte(`{"document":`+input+`}`))
 }
 
-func newGuest(ctx context.Context, h host) (*decider, error) {
+func newGuest(ctx context.Context, h *loader.Host) (*decider, error) {
 	fsys, err := fs.Sub(modules.FS, "argument-guard")
 	if err != nil {
 		return nil, err
@@ -141,7 +116,7 @@ func newGuest(ctx context.Context, h host) (*decider, error) {
 	return nil, errors.New("no honest call")
 }
 
-func newDecider(ctx context.Context, h host, fsys fs.FS, body []byte) (*decider, error) {
+func newDecider(ctx context.Context, h *loader.Host, fsys fs.FS, body []byte) (*decider, error) {
 	built, err := compiler.BuildFS(ctx, fsys, compiler.Options{Loader: h, Prebuilt: true})
 	if err != nil {
 		return nil, err
@@ -187,7 +162,7 @@ type topdown struct {
 }
 
 func newTopdown(ctx context.Context, fsys fs.FS, input string) (*topdown, error) {
-	loaded, err := loader.NewFileLoader().WithFS(fsys).All([]string{"rbac.rego", "data.json"})
+	loaded, err := opaloader.NewFileLoader().WithFS(fsys).All([]string{"rbac.rego", "data.json"})
 	if err != nil {
 		return nil, err
 	}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -10,7 +9,7 @@ import (
 
 	"github.com/holdfast-policy/holdfast/compiler"
 	"github.com/holdfast-policy/holdfast/internal/assembly"
-	"github.com/holdfast-policy/holdfast/runtime/engine"
+	"github.com/holdfast-policy/holdfast/runtime/loader"
 	"github.com/holdfast-policy/holdfast/sdk/bundle"
 	"github.com/holdfast-policy/holdfast/sdk/client"
 	"github.com/holdfast-policy/holdfast/sdk/wire"
@@ -62,41 +61,25 @@ func (b *bench) propagation(ctx context.Context) error {
 
 // rbacRelease builds the RBAC policy for one point.
 func rbacRelease(ctx context.Context) ([]bundle.Point, map[wire.Digest][]byte, error) {
-	e, err := engine.New(ctx, engine.Config{})
+	host, err := loader.NewHost(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
-	defer e.Close(ctx)
+	defer host.Close(ctx)
 	fsys, err := fs.Sub(testdata, "testdata/rbac")
 	if err != nil {
 		return nil, nil, err
 	}
-	built, err := compiler.BuildFS(ctx, fsys, compiler.Options{Loader: host{e}})
+	built, err := compiler.BuildFS(ctx, fsys, compiler.Options{Loader: host})
 	if err != nil {
 		return nil, nil, err
 	}
 	return rbacPoint(built.File, built.Package.Name)
 }
 
-// inForce polls every node until it enforces the epoch, and returns since when.
+// inForce waits until every node enforces the epoch, and returns since when.
 func inForce(ctx context.Context, urls []string, epoch uint64) ([]time.Time, error) {
-	since := make([]time.Time, len(urls))
-	for i, u := range urls {
-		c, err := client.New(client.Config{Node: u})
-		if err != nil {
-			return nil, err
-		}
-		defer c.Close()
-		for deadline := time.Now().Add(time.Minute); ; time.Sleep(2 * time.Millisecond) {
-			st, err := c.Status(ctx)
-			if err == nil && st.Epoch >= epoch {
-				since[i] = st.Since
-				break
-			}
-			if time.Now().After(deadline) || ctx.Err() != nil {
-				return nil, fmt.Errorf("epoch %d is not in force on %s: %+v, %v", epoch, u, st, err)
-			}
-		}
-	}
-	return since, nil
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	return client.WaitInForce(ctx, urls, epoch)
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/holdfast-policy/holdfast/compiler"
 	"github.com/holdfast-policy/holdfast/compiler/toolchain"
 	"github.com/holdfast-policy/holdfast/runtime/engine"
+	"github.com/holdfast-policy/holdfast/runtime/loader"
 	"github.com/holdfast-policy/holdfast/sdk/abi"
 	"github.com/holdfast-policy/holdfast/sdk/bundle"
 	"github.com/holdfast-policy/holdfast/sdk/codec"
@@ -24,59 +25,11 @@ import (
 )
 
 // host runs packages for the author's commands. It is the compiler's Loader.
-type host struct {
-	engine  *engine.Engine
-	modules []*engine.Module
-}
+type host struct{ *loader.Host }
 
 func newHost(ctx context.Context) (*host, error) {
-	e, err := engine.New(ctx, engine.Config{})
-	return &host{engine: e}, err
-}
-
-// Close frees all that was loaded.
-func (h *host) Close(ctx context.Context) {
-	for _, m := range h.modules {
-		m.Close(ctx)
-	}
-	h.engine.Close(ctx)
-}
-
-// Load implements compiler.Loader.
-func (h *host) Load(ctx context.Context, pkg *bundle.Package) (abi.Module, int32, error) {
-	m, err := h.load(ctx, pkg)
-	if err != nil {
-		return nil, 0, err
-	}
-	if pkg.ABI != string(abi.OPA1) {
-		return m, 0, nil
-	}
-	entrypoint, rest, err := findEntrypoint(m, pkg.Entrypoint)
-	if err == nil && len(rest) > 0 {
-		err = fmt.Errorf("entry point %s is not the module's", pkg.Entrypoint)
-	}
-	return m, entrypoint, err
-}
-
-func (h *host) load(ctx context.Context, pkg *bundle.Package) (*engine.Module, error) {
-	class, err := wasm.ParseClass(pkg.Class)
-	if err != nil {
-		return nil, err
-	}
-	c, err := codec.For(abi.Kind(pkg.ABI))
-	if err != nil {
-		return nil, err
-	}
-	spec := engine.Spec{Name: pkg.Name, Wasm: pkg.Module, ABI: abi.Kind(pkg.ABI), Class: class, Patterns: pkg.Patterns}
-	if spec.Init, err = c.Init(pkg.Params, pkg.Data); err != nil {
-		return nil, err
-	}
-	m, err := h.engine.Load(ctx, spec)
-	if err != nil {
-		return nil, err
-	}
-	h.modules = append(h.modules, m)
-	return m, nil
+	h, err := loader.NewHost(ctx)
+	return &host{h}, err
 }
 
 // findEntrypoint returns the number of the module's entry point that is path, or
@@ -272,7 +225,7 @@ func (h *host) questionFor(ctx context.Context, pkg *bundle.Package, point, entr
 	if q.codec, err = codec.For(abi.Kind(pkg.ABI)); err != nil {
 		return q, err
 	}
-	if q.module, err = h.load(ctx, pkg); err != nil {
+	if q.module, err = h.Open(ctx, pkg); err != nil {
 		return q, authorError(err)
 	}
 	if pkg.ABI == string(abi.OPA1) {

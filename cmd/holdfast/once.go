@@ -241,32 +241,11 @@ func (s *story) agree(ctx context.Context, fleet *assembly.Fleet) error {
 	return nil
 }
 
-// waitInForce asks every node over HTTP until it enforces the epoch, and
-// returns since when each does, by the nodes' clocks.
+// waitInForce is client.WaitInForce within a bounded time.
 func waitInForce(ctx context.Context, urls []string, epoch uint64) ([]time.Time, error) {
 	ctx, cancel := context.WithTimeout(ctx, inForceTimeout)
 	defer cancel()
-	since := make([]time.Time, len(urls))
-	for i, u := range urls {
-		c, err := client.New(client.Config{Node: u})
-		if err != nil {
-			return nil, err
-		}
-		defer c.Close()
-		for {
-			st, err := c.Status(ctx)
-			if err == nil && st.Epoch >= epoch {
-				since[i] = st.Since
-				break
-			}
-			select {
-			case <-ctx.Done():
-				return nil, fmt.Errorf("epoch %d is not in force on %s: it has epoch %d; last refusal: %q", epoch, u, st.Epoch, st.Refused)
-			case <-time.After(2 * time.Millisecond):
-			}
-		}
-	}
-	return since, nil
+	return client.WaitInForce(ctx, urls, epoch)
 }
 
 func (s *story) chapter(format string, args ...any) {

@@ -20,15 +20,12 @@ import (
 	"github.com/holdfast-policy/holdfast/control/jetstream"
 	"github.com/holdfast-policy/holdfast/internal/assembly"
 	"github.com/holdfast-policy/holdfast/runtime/edge"
-	"github.com/holdfast-policy/holdfast/runtime/engine"
-	"github.com/holdfast-policy/holdfast/sdk/abi"
+	"github.com/holdfast-policy/holdfast/runtime/loader"
 	"github.com/holdfast-policy/holdfast/sdk/audit"
 	"github.com/holdfast-policy/holdfast/sdk/bundle"
 	"github.com/holdfast-policy/holdfast/sdk/bus"
 	"github.com/holdfast-policy/holdfast/sdk/client"
-	"github.com/holdfast-policy/holdfast/sdk/codec"
 	"github.com/holdfast-policy/holdfast/sdk/policy"
-	"github.com/holdfast-policy/holdfast/sdk/wasm"
 	"github.com/holdfast-policy/holdfast/sdk/wire"
 )
 
@@ -107,14 +104,14 @@ func newHome(t *testing.T, regions int) (*assembly.Home, []byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e, err := engine.New(context.Background(), engine.Config{})
+	host, err := loader.NewHost(context.Background())
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer e.Close(context.Background())
+	defer host.Close(context.Background())
 	b, err := compiler.BuildFS(context.Background(), fstest.MapFS{
 		"p.rego": {Data: []byte("package p\n\ndefault allow := false\n\nallow if input.user == \"ada\"\n")},
-	}, compiler.Options{Loader: loader{e}})
+	}, compiler.Options{Loader: host})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,21 +126,6 @@ func newHome(t *testing.T, regions int) (*assembly.Home, []byte) {
 		t.Fatal(err)
 	}
 	return home, b.File
-}
-
-type loader struct{ engine *engine.Engine }
-
-func (l loader) Load(ctx context.Context, pkg *bundle.Package) (abi.Module, int32, error) {
-	c, err := codec.For(abi.Kind(pkg.ABI))
-	if err != nil {
-		return nil, 0, err
-	}
-	init, err := c.Init(pkg.Params, pkg.Data)
-	if err != nil {
-		return nil, 0, err
-	}
-	m, err := l.engine.Load(ctx, engine.Spec{Name: pkg.Name, Wasm: pkg.Module, ABI: abi.Kind(pkg.ABI), Class: wasm.Policy, Init: init})
-	return m, 0, err
 }
 
 // decideUntil asks until the answer has the verdict: a release may be on its way.

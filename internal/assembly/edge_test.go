@@ -20,15 +20,12 @@ import (
 
 	"github.com/holdfast-policy/holdfast/compiler"
 	"github.com/holdfast-policy/holdfast/internal/assembly"
-	"github.com/holdfast-policy/holdfast/runtime/engine"
 	"github.com/holdfast-policy/holdfast/runtime/journal"
-	"github.com/holdfast-policy/holdfast/sdk/abi"
+	"github.com/holdfast-policy/holdfast/runtime/loader"
 	"github.com/holdfast-policy/holdfast/sdk/audit"
 	"github.com/holdfast-policy/holdfast/sdk/bundle"
 	"github.com/holdfast-policy/holdfast/sdk/client"
-	"github.com/holdfast-policy/holdfast/sdk/codec"
 	"github.com/holdfast-policy/holdfast/sdk/policy"
-	"github.com/holdfast-policy/holdfast/sdk/wasm"
 	"github.com/holdfast-policy/holdfast/sdk/wire"
 )
 
@@ -156,37 +153,15 @@ func regoPackage(t *testing.T, source string) []byte {
 	return b.File
 }
 
-// loader runs packages for the compiler, as cmd/holdfast does.
-type loader struct{ engine *engine.Engine }
-
-func newLoader(t *testing.T) loader {
+// newLoader runs packages for the compiler.
+func newLoader(t *testing.T) *loader.Host {
 	t.Helper()
-	e, err := engine.New(context.Background(), engine.Config{})
+	h, err := loader.NewHost(context.Background())
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { e.Close(context.Background()) })
-	return loader{e}
-}
-
-func (l loader) Load(ctx context.Context, pkg *bundle.Package) (abi.Module, int32, error) {
-	class, err := wasm.ParseClass(pkg.Class)
-	if err != nil {
-		return nil, 0, err
-	}
-	c, err := codec.For(abi.Kind(pkg.ABI))
-	if err != nil {
-		return nil, 0, err
-	}
-	init, err := c.Init(pkg.Params, pkg.Data)
-	if err != nil {
-		return nil, 0, err
-	}
-	m, err := l.engine.Load(ctx, engine.Spec{Name: pkg.Name, Wasm: pkg.Module, ABI: abi.Kind(pkg.ABI), Class: class, Init: init})
-	if err != nil {
-		return nil, 0, err
-	}
-	return m, m.Entrypoints()[pkg.Entrypoint], nil
+	t.Cleanup(func() { h.Close(context.Background()) })
+	return h
 }
 
 func TestNotReadyMeansDeny(t *testing.T) {

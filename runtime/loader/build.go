@@ -119,7 +119,7 @@ func (b *builder) load(ctx context.Context, d wire.Digest, pkg *bundle.Package, 
 			return m, key, nil
 		}
 	}
-	spec, err := Spec(pkg, params)
+	spec, err := newSpec(pkg, params)
 	if err != nil {
 		return nil, key, err
 	}
@@ -188,9 +188,9 @@ func findEntrypoint(pkg *bundle.Package, m *engine.Module, override string) (int
 	return 0, fmt.Errorf("entry point %.200q; the module has %.400q", path, names)
 }
 
-// Spec describes a package's module to the engine as nodes run it, initialised
-// with the package's data and with params, which are merged already.
-func Spec(pkg *bundle.Package, params map[string]any) (engine.Spec, error) {
+// newSpec describes a package's module to the engine, initialised with the
+// package's data and with params, which are merged already.
+func newSpec(pkg *bundle.Package, params map[string]any) (engine.Spec, error) {
 	class, err := wasm.ParseClass(pkg.Class)
 	if err != nil {
 		return engine.Spec{}, err

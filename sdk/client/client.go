@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -99,6 +100,42 @@ func (c *Client) Status(ctx context.Context) (policy.Status, error) {
 	}
 	_, err = c.do(req, &s)
 	return s, err
+}
+
+// pollInterval is how often a node is asked what is in force.
+const pollInterval = 2 * time.Millisecond
+
+// WaitInForce asks every node until it says that it enforces the epoch or a
+// later one, and returns since when, by the nodes' clocks. The error of an ended
+// ctx says what the node said last.
+func WaitInForce(ctx context.Context, nodes []string, epoch uint64) ([]time.Time, error) {
+	since := make([]time.Time, len(nodes))
+	for i, node := range nodes {
+		c, err := New(Config{Node: node})
+		if err != nil {
+			return nil, err
+		}
+		since[i], err = c.waitInForce(ctx, epoch)
+		c.Close()
+		if err != nil {
+			return nil, err
+		}
+	}
+	return since, nil
+}
+
+func (c *Client) waitInForce(ctx context.Context, epoch uint64) (time.Time, error) {
+	for {
+		st, err := c.Status(ctx)
+		if err == nil && st.Epoch >= epoch {
+			return st.Since, nil
+		}
+		select {
+		case <-ctx.Done():
+			return time.Time{}, fmt.Errorf("epoch %d is not in force on %s: it has epoch %d; last refusal %q: %w", epoch, c.base, st.Epoch, st.Refused, errors.Join(ctx.Err(), err))
+		case <-time.After(pollInterval):
+		}
+	}
 }
 
 // do sends a request and reads the JSON of a 200 into v.
