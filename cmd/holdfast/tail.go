@@ -13,7 +13,7 @@ import (
 )
 
 func tailCommand(e *env) *cobra.Command {
-	var dir, server string
+	var dir string
 	var filter assembly.LiveFilter
 	var verdict string
 	var asJSON bool
@@ -27,8 +27,8 @@ watcher loses lines. The records are in the ledger.`,
 		Example: "  holdfast tail --dir ./fleet --verdict deny",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			if dir == "" || server == "" {
-				return errors.New("give --dir, the folder of a running `holdfast up`, and --nats, the address that it printed for a region or a node")
+			if dir == "" {
+				return errors.New("which fleet? give --dir, the folder of a running `holdfast up`")
 			}
 			if verdict != "" {
 				if _, err := policy.ParseVerdict(verdict); err != nil {
@@ -40,7 +40,7 @@ watcher loses lines. The records are in the ledger.`,
 			if asJSON {
 				show = func(e *env, d assembly.LiveDecision) error { return json.NewEncoder(e.stdout).Encode(d) }
 			}
-			err := assembly.Tail(c.Context(), assembly.Layout{Dir: dir}, server, filter, func(d assembly.LiveDecision) error { return show(e, d) })
+			err := assembly.Tail(c.Context(), assembly.Layout{Dir: dir}, filter, func(d assembly.LiveDecision) error { return show(e, d) })
 			if errors.Is(err, context.Canceled) {
 				return nil
 			}
@@ -48,7 +48,6 @@ watcher loses lines. The records are in the ledger.`,
 		},
 	}
 	c.Flags().StringVar(&dir, "dir", "", "folder of the fleet")
-	c.Flags().StringVar(&server, "nats", "", "NATS address of a region or a node")
 	c.Flags().StringVar(&filter.Point, "point", "", "only this decision point")
 	c.Flags().StringVar(&verdict, "verdict", "", "only this verdict")
 	c.Flags().StringVar(&filter.Node, "node", "", "only this node")

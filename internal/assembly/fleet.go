@@ -2,8 +2,12 @@ package assembly
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
+	"io/fs"
 	"log/slog"
+	"os"
 )
 
 // Bounds of a fleet on one machine.
@@ -56,7 +60,38 @@ func StartFleet(ctx context.Context, cfg FleetConfig) (_ *Fleet, err error) {
 			return nil, err
 		}
 	}
-	return f, nil
+	return f, f.sayWhere()
+}
+
+// Where says where a running fleet answers.
+type Where struct {
+	Regions []RegionInfo `json:"regions"`
+	Nodes   []NodeInfo   `json:"nodes"`
+}
+
+// sayWhere writes running.json, for commands in other processes.
+func (f *Fleet) sayWhere() error {
+	doc, err := json.MarshalIndent(Where{f.RegionInfos(), f.NodeInfos()}, "", "  ")
+	if err != nil {
+		return err
+	}
+	return writeNew(f.layout.Running(), append(doc, '\n'))
+}
+
+// ReadWhere says where the fleet kept in a folder answers. A fleet that was
+// killed leaves its last answer behind.
+func ReadWhere(l Layout) (w Where, err error) {
+	doc, err := os.ReadFile(l.Running())
+	if errors.Is(err, fs.ErrNotExist) {
+		return w, fmt.Errorf("no fleet runs in %s: start it with `holdfast up --dir %s`", l.Dir, l.Dir)
+	}
+	if err != nil {
+		return w, err
+	}
+	if err := json.Unmarshal(doc, &w); err != nil {
+		return w, fmt.Errorf("%s: %w", l.Running(), err)
+	}
+	return w, nil
 }
 
 func (f *Fleet) startEdge(ctx context.Context, i int) error {
@@ -93,5 +128,8 @@ func (f *Fleet) Close() error {
 		errs = append(errs, h.close())
 	}
 	f.edges, f.hubs = nil, nil
+	if err := os.Remove(f.layout.Running()); !errors.Is(err, fs.ErrNotExist) {
+		errs = append(errs, err)
+	}
 	return errors.Join(errs...)
 }

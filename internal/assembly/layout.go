@@ -18,6 +18,9 @@ func (l Layout) TrustRoot() string { return filepath.Join(l.Dir, "trust-root.dss
 // Fleet is the description of the fleet, for the commands that take --dir.
 func (l Layout) Fleet() string { return filepath.Join(l.Dir, "fleet.json") }
 
+// Running says where a fleet answers; it is there only while the fleet runs.
+func (l Layout) Running() string { return filepath.Join(l.Dir, "running.json") }
+
 // PrivateKey is where the private key of a role is.
 func (l Layout) PrivateKey(role string) string { return filepath.Join(l.Dir, "keys", role+".key") }
 

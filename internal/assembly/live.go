@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -68,17 +69,24 @@ func (l LiveDecision) encode(form jetstream.Form) ([]byte, error) {
 type LiveFilter struct{ Node, Verdict, Point string }
 
 // Tail calls show with each live decision of a running fleet that the filter
-// takes, seen from the NATS server at url, until ctx ends or show fails.
-func Tail(ctx context.Context, l Layout, url string, filter LiveFilter, show func(LiveDecision) error) error {
+// takes, seen from its first region, until ctx ends or show fails.
+func Tail(ctx context.Context, l Layout, filter LiveFilter, show func(LiveDecision) error) error {
 	d, err := readDescription(l)
 	if err != nil {
+		return fmt.Errorf("%s is not the folder of a fleet: %w", l.Dir, err)
+	}
+	where, err := ReadWhere(l)
+	if err != nil {
 		return err
+	}
+	if len(where.Regions) == 0 {
+		return errors.New("this fleet has no region, and so no NATS to watch")
 	}
 	secret, err := os.ReadFile(l.Login())
 	if err != nil {
 		return fmt.Errorf("the fleet's NATS password: %w", err)
 	}
-	conn, err := bus.Connect(ctx, bus.Config{URL: url, User: d.Tenant, Password: strings.TrimSpace(string(secret)), Name: "tail"})
+	conn, err := bus.Connect(ctx, bus.Config{URL: where.Regions[0].NATS, User: d.Tenant, Password: strings.TrimSpace(string(secret)), Name: "tail"})
 	if err != nil {
 		return err
 	}

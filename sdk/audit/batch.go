@@ -138,7 +138,8 @@ func (b *Batch) before() *Frontier {
 	return &f
 }
 
-// record decodes the i-th entry, which must bear its seq.
+// record decodes the i-th entry, which must bear its seq and have all its parts:
+// nothing erases parts yet, so one that is missing was taken away.
 func (b *Batch) record(i int) (*Record, error) {
 	r, err := b.Entries[i].Record()
 	if err != nil {
@@ -146,6 +147,11 @@ func (b *Batch) record(i int) (*Record, error) {
 	}
 	if r.Seq != b.First+uint64(i) {
 		return nil, fmt.Errorf("record %d at the place of %d", r.Seq, b.First+uint64(i))
+	}
+	for n, p := range r.Parts() {
+		if p.Bytes == nil {
+			return nil, fmt.Errorf("record %d: part %d of %d bytes is missing", r.Seq, n, p.Size)
+		}
 	}
 	return r, nil
 }

@@ -158,9 +158,12 @@ func TestVerifyFindsEveryChange(t *testing.T) {
 		"swapped parts": {boot1, func(t *testing.T, s story2) {
 			recode(t, s.dir, boot1, 21, func(b *Batch) { b.Entries[3].Parts, b.Entries[4].Parts = b.Entries[4].Parts, b.Entries[3].Parts })
 		}, want{verdict: VerdictAltered, altered: []Range{{24, 25}}}},
-		"an erased part is not altered": {boot1, func(t *testing.T, s story2) {
+		"a part taken away": {boot1, func(t *testing.T, s story2) {
 			recode(t, s.dir, boot1, 21, func(b *Batch) { b.Entries[3].Parts[0] = nil })
-		}, want{verdict: VerdictComplete}},
+		}, want{verdict: VerdictAltered, altered: []Range{{24, 24}}}},
+		"all parts taken away": {boot1, func(t *testing.T, s story2) {
+			recode(t, s.dir, boot1, 21, func(b *Batch) { b.Entries[3].Parts = nil })
+		}, want{verdict: VerdictAltered, altered: []Range{{24, 24}}}},
 		"a record taken out": {boot1, func(t *testing.T, s story2) {
 			recode(t, s.dir, boot1, 21, func(b *Batch) { b.Entries = slices.Delete(b.Entries, 3, 4) })
 		}, want{verdict: VerdictAltered, altered: []Range{{21, 29}}, gaps: []Range{{30, 30}}}},
