@@ -119,7 +119,7 @@ func printReport(e *env, r *audit.Report) error {
 			if !b.Complete {
 				state = p.red("not complete")
 			}
-			p.line("%s  boot %s  records %d to %d  %s  %s", n.Name, b.Boot, b.From, b.To, state, strings.Join(faults, " "))
+			p.line("%s", strings.TrimRight(fmt.Sprintf("%s  boot %s  records %d to %d  %s  %s", n.Name, b.Boot, b.From, b.To, state, strings.Join(faults, " ")), " "))
 		}
 	}
 	for _, problem := range r.Problems {

@@ -86,7 +86,6 @@ func (n *Node) activate(_ context.Context, set *decide.Set, rel *bundle.SignedRe
 		return err
 	}
 	n.live.Store(next)
-	n.log.Info("in force", "epoch", set.Epoch, "release", set.Release, "boot", j.Boot(), "seq", next.activation)
 	return nil
 }
 
