@@ -33,9 +33,9 @@ check: cross modules ## format, vet, staticcheck, every platform, generated file
 	$(GO) tool staticcheck ./...
 	@test -z "$$(git status --porcelain -- modules)" || { echo "generated files differ from their sources:"; git status --short -- modules; exit 1; }
 
-cross: ## builds for linux and darwin, amd64 and arm64
+cross: ## everything builds for linux and darwin, amd64 and arm64
 	@for os in linux darwin; do for arch in amd64 arm64; do \
-		echo "build $$os/$$arch"; GOOS=$$os GOARCH=$$arch $(GO) build -o /dev/null ./cmd/holdfast ./cmd/holdfastd || exit 1; \
+		echo "build $$os/$$arch"; GOOS=$$os GOARCH=$$arch $(GO) build ./... || exit 1; \
 	done; done
 
 modules: ## rebuilds the committed .wasm files from their sources

@@ -109,16 +109,16 @@ type process struct {
 	stderr bytes.Buffer
 }
 
-// startProcess runs `holdfast up` on the fleet's folder and returns when it
-// answers.
-func startProcess(ctx context.Context, cfg assembly.FleetConfig) (*process, error) {
+// startProcess runs `holdfast up` on the fleet's folder, with more arguments, and
+// returns when it answers.
+func startProcess(ctx context.Context, cfg assembly.FleetConfig, more ...string) (*process, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
 	p := &process{done: make(chan struct{})}
-	p.cmd = exec.CommandContext(ctx, self, "up", "--dir", cfg.Dir, "-o", "json",
-		"--regions", strconv.Itoa(cfg.Regions), "--edges", strconv.Itoa(cfg.Edges))
+	args := []string{"up", "--dir", cfg.Dir, "-o", "json", "--regions", strconv.Itoa(cfg.Regions), "--edges", strconv.Itoa(cfg.Edges)}
+	p.cmd = exec.CommandContext(ctx, self, append(args, more...)...)
 	p.cmd.Stderr = &p.stderr
 	stdout, err := p.cmd.StdoutPipe()
 	if err != nil {
