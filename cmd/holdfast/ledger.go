@@ -14,7 +14,11 @@ import (
 )
 
 func ledgerCommand(e *env) *cobra.Command {
-	c := &cobra.Command{Use: "ledger", Short: "Export and verify the records of decisions"}
+	c := &cobra.Command{
+		Use: "ledger", Short: "Export and verify the records of decisions",
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return errors.Join(errors.New("say which: export or verify"), c.Usage()) },
+	}
 	c.AddCommand(exportCommand(e), verifyCommand(e))
 	return c
 }
