@@ -117,9 +117,12 @@ func startProcess(ctx context.Context, cfg assembly.FleetConfig, more ...string)
 		return nil, err
 	}
 	p := &process{done: make(chan struct{})}
-	args := []string{"up", "--dir", cfg.Dir, "-o", "json", "--regions", strconv.Itoa(cfg.Regions), "--edges", strconv.Itoa(cfg.Edges)}
+	args := []string{"up", "--until-eof", "--dir", cfg.Dir, "-o", "json", "--regions", strconv.Itoa(cfg.Regions), "--edges", strconv.Itoa(cfg.Edges)}
 	p.cmd = exec.CommandContext(ctx, self, append(args, more...)...)
 	p.cmd.Stderr = &p.stderr
+	if _, err := p.cmd.StdinPipe(); err != nil { // it ends with us, even when we are killed
+		return nil, err
+	}
 	stdout, err := p.cmd.StdoutPipe()
 	if err != nil {
 		return nil, err

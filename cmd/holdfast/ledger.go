@@ -17,14 +17,16 @@ func ledgerCommand(e *env) *cobra.Command {
 	c := &cobra.Command{
 		Use: "ledger", Short: "Export and verify the records of decisions",
 		Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error { return errors.Join(errors.New("say which: export or verify"), c.Usage()) },
+		RunE: func(c *cobra.Command, _ []string) error {
+			return errors.Join(errors.New("say which: export or verify"), c.Usage())
+		},
 	}
 	c.AddCommand(exportCommand(e), verifyCommand(e))
 	return c
 }
 
 func exportCommand(e *env) *cobra.Command {
-	var dir, region, node string
+	var dir, config, region, node string
 	var asJSON bool
 	c := &cobra.Command{
 		Use:   "export DIR",
@@ -33,28 +35,39 @@ func exportCommand(e *env) *cobra.Command {
 
 By default the first region's ledger is exported; a fleet without regions has
 only the nodes' own journals. It reads the fleet's folder, whether the fleet
-runs or not, and changes nothing there.`,
-		Example: "  holdfast ledger export --dir ./fleet ./evidence\n  holdfast ledger export --dir ./fleet --node edge-1 ./evidence",
+runs or not, and changes nothing there. What runs is exported up to its last
+signed checkpoint, which under load is at most a second old.`,
+		Example: "  holdfast ledger export --dir ./fleet ./evidence\n  holdfast ledger export --dir ./fleet --node edge-1 ./evidence\n  holdfast ledger export --config edge.yaml ./evidence",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			if dir == "" {
-				return errors.New("which fleet? give --dir, the folder of a `holdfast up`")
+			if (dir == "") == (config == "") {
+				return errors.New("which fleet? give --dir, the folder of a `holdfast up`, or --config, the file of a `holdfastd edge`")
 			}
-			if region != "" && node != "" {
-				return errors.New("--region and --node exclude one another")
+			if region != "" && node != "" || config != "" && region+node != "" {
+				return errors.New("--region, --node and --config exclude one another")
 			}
-			if err := assembly.Export(assembly.Layout{Dir: dir}, args[0], region, node); err != nil {
+			err := error(nil)
+			if config != "" {
+				err = assembly.ExportNode(config, args[0])
+			} else {
+				err = assembly.Export(assembly.Layout{Dir: dir}, args[0], region, node)
+			}
+			if err != nil {
 				return err
 			}
 			if asJSON {
 				return json.NewEncoder(e.stdout).Encode(map[string]string{"exported": args[0]})
 			}
-			fmt.Fprintf(e.stdout, "exported to %s\nverify it with: holdfast ledger verify %s --keys %s\n",
-				args[0], args[0], assembly.Layout{Dir: dir}.PublicKeys())
+			keys := "FILE"
+			if dir != "" {
+				keys = assembly.Layout{Dir: dir}.PublicKeys()
+			}
+			fmt.Fprintf(e.stdout, "exported to %s\nverify it with: holdfast ledger verify %s --keys %s\n", args[0], args[0], keys)
 			return nil
 		},
 	}
 	c.Flags().StringVar(&dir, "dir", "", "folder of the fleet")
+	c.Flags().StringVar(&config, "config", "", "configuration file of a holdfastd edge")
 	c.Flags().StringVar(&region, "region", "", "export this region's ledger")
 	c.Flags().StringVar(&node, "node", "", "export this node's own journal")
 	outputFlag(c, &asJSON)
@@ -71,7 +84,12 @@ func verifyCommand(e *env) *cobra.Command {
 
 It checks every file of the export: each record's place in its Merkle tree, the
 node's signature, the regions' counter-signatures and the link from each boot to
-the one before. Exit code 0 only when everything is complete and unaltered.`,
+the one before. Exit code 0 only when everything is complete and unaltered.
+
+"Complete" is up to the newest signed checkpoint in the export; its time is
+printed. If the end of a node's last boot was taken away together with every
+checkpoint over it, no file in the export can tell: compare with the other
+region, or with an answer's (node, boot, seq, leaf).`,
 		Example: "  holdfast ledger verify ./evidence --keys ./fleet/public.keys",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -123,8 +141,12 @@ func printReport(e *env, r *audit.Report) error {
 			if !b.Complete {
 				state = p.red("not complete")
 			}
-			p.line("%s", strings.TrimRight(fmt.Sprintf("%s  boot %s  records %d to %d  %s  %s", n.Name, b.Boot, b.From, b.To, state, strings.Join(faults, " ")), " "))
+			line := fmt.Sprintf("%s  boot %s  records %d to %d  %s  as of %s  %s", n.Name, b.Boot, b.From, b.To, state, b.AsOf, strings.Join(faults, " "))
+			p.line("%s", strings.TrimRight(line, " "))
 		}
+	}
+	for _, node := range r.Absent {
+		p.line("%s  nothing of it is in this export, although its key is known", node)
 	}
 	for _, problem := range r.Problems {
 		p.line("%s %s: %s", p.red("!"), problem.Where, problem.Reason)

@@ -94,6 +94,15 @@ func (t *tally) counts() (decisions, failed int) {
 	return t.decisions, t.failed
 }
 
+// sums is a tally at one moment.
+type sums struct{ decisions, allowed, denied, failed int }
+
+func (t *tally) sums() sums {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return sums{t.decisions, t.verdicts[policy.Allow], t.verdicts[policy.Deny], t.failed}
+}
+
 // An asker sends calls to nodes and keeps the tally.
 type asker struct {
 	nodes []*client.Client

@@ -59,8 +59,10 @@ func (s *story) tell(ctx context.Context) error {
 	if s.cfg.Regions == 0 {
 		chapters = s.nodeAlone
 	}
-	if err := chapters(ctx); err != nil {
-		return err
+	if err := chapters(ctx); ctx.Err() != nil {
+		return checkFailed("interrupted")
+	} else if err != nil {
+		return &exitError{code: exitCheck, err: err}
 	}
 	s.sum()
 	if s.flags.json {
@@ -108,8 +110,7 @@ func (s *story) fleetOfRegions(ctx context.Context) error {
 		return err
 	}
 	err = s.onFleet(ctx, fleet)
-	// The edges' last checkpoints are shipped before they stop, so that the
-	// ledgers can be read from the folder.
+	// The ledgers agree by now; they can be read from the stopped fleet's folder.
 	if err = errors.Join(err, fleet.Close()); err != nil {
 		return err
 	}
@@ -165,14 +166,15 @@ func (s *story) enforce(ctx context.Context, urls []string, publish func(*policy
 func (s *story) decideAll(ctx context.Context, a *asker) error {
 	s.chapter("Real tool calls, each with its record on disk before its answer")
 	step := max(len(s.calls)/10, 1)
+	before := s.tally.sums()
 	a.all(ctx, s.calls, clientsPerNode, func(n int) {
 		if n%step == 0 {
 			s.progress("%d of %d", n, len(s.calls))
 		}
 	})
-	decisions, failed := s.tally.counts()
-	s.say("%d decisions by %d concurrent clients over HTTP: %d allowed, %d denied, %d failed",
-		decisions, clientsPerNode*len(a.nodes), s.tally.verdicts[policy.Allow], s.tally.verdicts[policy.Deny], failed)
+	sums := s.tally.sums()
+	s.say("%d decisions by %d concurrent clients over HTTP: %d allowed, %d denied, %d failed", sums.decisions-before.decisions,
+		clientsPerNode*len(a.nodes), sums.allowed-before.allowed, sums.denied-before.denied, sums.failed-before.failed)
 	return ctx.Err()
 }
 

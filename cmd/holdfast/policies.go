@@ -4,10 +4,15 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/holdfast-policy/holdfast/compiler"
 	"github.com/holdfast-policy/holdfast/modules"
+	"github.com/holdfast-policy/holdfast/sdk/abi"
 	"github.com/holdfast-policy/holdfast/sdk/bundle"
 	"github.com/holdfast-policy/holdfast/sdk/policy"
 	"github.com/holdfast-policy/holdfast/sdk/wire"
@@ -18,13 +23,6 @@ type policySet struct {
 	points []bundle.Point
 	files  map[wire.Digest][]byte
 	built  []*compiler.Built
-}
-
-func (s *policySet) pointNames() (names []string) {
-	for _, p := range s.points {
-		names = append(names, p.Name)
-	}
-	return names
 }
 
 // demoModules are the demo's policies, in the order in which they are asked.
@@ -55,9 +53,33 @@ func folderPolicy(ctx context.Context, dir string) (*policySet, error) {
 	s := &policySet{}
 	err := s.build(ctx, func(opts compiler.Options) (*compiler.Built, error) { return compiler.Build(ctx, dir, opts) })
 	if err != nil {
+		return nil, authorError(err)
+	}
+	if err := oneEntrypoint(ctx, dir, s.built[0].Package); err != nil {
 		return nil, err
 	}
 	return s, s.point(policy.PointCustom)
+}
+
+// oneEntrypoint refuses to guess: a folder without holdfast.yaml has an entry
+// point for every package, and only one can decide.
+func oneEntrypoint(ctx context.Context, dir string, pkg *bundle.Package) error {
+	if _, err := os.Stat(filepath.Join(dir, "holdfast.yaml")); err == nil || pkg.ABI != string(abi.OPA1) {
+		return nil
+	}
+	host, err := newHost(ctx)
+	if err != nil {
+		return err
+	}
+	defer host.Close(ctx)
+	m, err := host.Open(ctx, pkg)
+	if err != nil {
+		return err
+	}
+	if names := slices.Sorted(maps.Keys(m.Entrypoints())); len(names) > 1 {
+		return fmt.Errorf("%s has the packages %s, and only one can decide: name it in holdfast.yaml, such as entrypoint: %s", dir, strings.Join(names, ", "), names[0])
+	}
+	return nil
 }
 
 func (s *policySet) build(ctx context.Context, build func(compiler.Options) (*compiler.Built, error)) error {

@@ -130,7 +130,7 @@ func (s *story) printSummary(took time.Duration) {
 	p, r := s.out, &s.result
 	p.line("\n%s", p.bold("The proof"))
 	p.line("  release %s", r.Release.Digest)
-	p.line("  epoch %d, in force on %d of %d nodes; worst propagation %.1f ms", r.Release.Epoch, r.Enforced.Nodes, r.Enforced.Of, r.Enforced.Propagation.Max)
+	p.line("  epoch %d, in force on %d of %d nodes, on the last of them %.1f ms after publishing", r.Release.Epoch, r.Enforced.Nodes, r.Enforced.Of, r.Enforced.Propagation.Max)
 	p.line("  %d decisions, %d failed; deciding p50 %.0f us, p99 %.0f us; recording (%s) p50 %.0f us, p99 %.0f us",
 		r.Decisions.Total, r.Decisions.Failed, r.Decisions.Decide.P50, r.Decisions.Decide.P99, r.Decisions.Durability, r.Decisions.Record.P50, r.Decisions.Record.P99)
 	p.line("  one raw fsync on this disk: p50 %.0f us, p99 %.0f us", r.Fsync.P50, r.Fsync.P99)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/holdfast-policy/holdfast/internal/assembly"
 	"github.com/holdfast-policy/holdfast/internal/demo"
+	"github.com/holdfast-policy/holdfast/sdk/client"
 	"github.com/holdfast-policy/holdfast/sdk/policy"
 )
 
@@ -29,6 +31,7 @@ type upFlags struct {
 	demo, once     bool
 	policy         string
 	json, verbose  bool
+	untilEOF       bool // for the story: end when the process that started us does
 }
 
 func upCommand(e *env) *cobra.Command {
@@ -62,6 +65,8 @@ record is missing, and exits 0 only if all of it held.`,
 	c.Flags().BoolVar(&f.once, "once", false, "tell the demo's story once and exit")
 	c.Flags().StringVar(&f.policy, "policy", "", "publish this policy folder at point custom")
 	c.Flags().BoolVarP(&f.verbose, "verbose", "v", false, "log what happens inside")
+	c.Flags().BoolVar(&f.untilEOF, "until-eof", false, "run until standard input ends")
+	_ = c.Flags().MarkHidden("until-eof") // it is there
 	outputFlag(c, &f.json)
 	return c
 }
@@ -84,11 +89,23 @@ func up(ctx context.Context, e *env, f upFlags) error {
 	if f.once {
 		return once(ctx, e, f, cfg)
 	}
+	policies, err := policiesFor(ctx, f)
+	if err != nil {
+		return err
+	}
+	if f.untilEOF {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithCancel(ctx)
+		go func() {
+			_, _ = io.Copy(io.Discard, e.stdin) // whatever ends it ends us
+			cancel()
+		}()
+	}
 	fleet, err := assembly.StartFleet(ctx, cfg)
 	if err != nil {
 		return err
 	}
-	return errors.Join(serve(ctx, e, f, fleet), fleet.Close())
+	return errors.Join(serve(ctx, e, f, fleet, policies), fleet.Close())
 }
 
 // fleetDir returns the folder, and what removes it if it is a temporary one.
@@ -102,11 +119,7 @@ func fleetDir(dir string) (string, func(), error) {
 
 // serve publishes what the flags ask for, says where the fleet answers, and
 // runs until it is interrupted.
-func serve(ctx context.Context, e *env, f upFlags, fleet *assembly.Fleet) error {
-	policies, err := policiesFor(ctx, f)
-	if err != nil {
-		return err
-	}
+func serve(ctx context.Context, e *env, f upFlags, fleet *assembly.Fleet, policies *policySet) error {
 	if policies != nil {
 		published, err := fleet.Publish(ctx, policies.points, policies.files)
 		if err != nil {
@@ -116,7 +129,7 @@ func serve(ctx context.Context, e *env, f upFlags, fleet *assembly.Fleet) error 
 			return err
 		}
 	}
-	if err := announce(e, f, fleet, policies); err != nil {
+	if err := announce(ctx, e, f, fleet); err != nil {
 		return err
 	}
 	if f.demo {
@@ -135,11 +148,18 @@ type ready struct {
 	Points  []string              `json:"points"`
 }
 
-func announce(e *env, f upFlags, fleet *assembly.Fleet, policies *policySet) error {
+func announce(ctx context.Context, e *env, f upFlags, fleet *assembly.Fleet) error {
 	r := ready{Ready: true, Dir: fleet.Layout().Dir, Regions: fleet.RegionInfos(), Nodes: fleet.NodeInfos(), Points: []string{}}
-	if policies != nil {
-		r.Points = policies.pointNames()
+	node, err := client.New(client.Config{Node: r.Nodes[0].HTTP})
+	if err != nil {
+		return err
 	}
+	defer node.Close()
+	status, err := node.Status(ctx)
+	if err != nil {
+		return err
+	}
+	r.Points = append(r.Points, status.Points...)
 	if f.json {
 		return json.NewEncoder(e.stdout).Encode(r)
 	}
@@ -152,7 +172,7 @@ func announce(e *env, f upFlags, fleet *assembly.Fleet, policies *policySet) err
 		p.line("  node   %-8s http %s  %s", n.Name, n.HTTP, p.faint(n.Region))
 	}
 	switch {
-	case policies == nil:
+	case len(r.Points) == 0:
 		p.line("No release is in force: every answer is a denial. Publish one with --demo or --policy DIR.")
 	default:
 		p.line("Ask:  holdfast decide --node %s --point %s -i request.json", r.Nodes[0].HTTP, r.Points[0])

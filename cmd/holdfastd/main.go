@@ -105,7 +105,7 @@ func startEdge(ctx context.Context, file string, check bool, log *slog.Logger) (
 	if err != nil {
 		return nil, "", err
 	}
-	return e, fmt.Sprintf("node %s answers on %s", cfg.Node, e.URL()), nil
+	return e, fmt.Sprintf("node %s answers on %s (its line in public.keys: node %s)", cfg.Node, e.URL(), e.Node().VerifierKey()), nil
 }
 
 func startHub(ctx context.Context, file string, check bool, log *slog.Logger) (io.Closer, string, error) {

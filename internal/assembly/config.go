@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -104,6 +105,9 @@ func (f *edgeFile) config(base string) (cfg EdgeConfig, err error) {
 	}
 	if f.Folder != "" {
 		cfg.Folder = within(base, f.Folder)
+		if info, err := os.Stat(cfg.Folder); err != nil || !info.IsDir() {
+			return cfg, fmt.Errorf("folder: %s is not a folder of published releases", cfg.Folder)
+		}
 		return cfg, nil
 	}
 	for _, r := range f.Regions {
@@ -176,6 +180,9 @@ func (l *loginFile) login(base, tenant string) (Login, error) {
 	return login, required("nats: the content of password_file", login.Password)
 }
 
+// goType is what the YAML library says of our types, which users do not know.
+var goType = regexp.MustCompile(` in type \S+`)
+
 // readYAML reads exactly one document with known keys; errors have line numbers.
 func readYAML(file string, into any) error {
 	text, err := os.ReadFile(file)
@@ -187,7 +194,7 @@ func readYAML(file string, into any) error {
 	if err := d.Decode(into); errors.Is(err, io.EOF) {
 		return errors.New("the file is empty")
 	} else if err != nil {
-		return err
+		return errors.New(goType.ReplaceAllString(err.Error(), ""))
 	}
 	if err := d.Decode(new(any)); !errors.Is(err, io.EOF) {
 		return errors.New("more than one document in the file")

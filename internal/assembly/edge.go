@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"runtime"
 	"sync"
 	"time"
@@ -65,6 +66,9 @@ type Edge struct {
 func StartEdge(ctx context.Context, cfg EdgeConfig) (_ *Edge, err error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
+	}
+	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("node %s: %w", cfg.Node, err)
 	}
 	e := &Edge{log: cfg.Log}
 	defer func() {
@@ -128,7 +132,8 @@ func (e *Edge) NATS() string {
 // Node is the node itself.
 func (e *Edge) Node() *edge.Node { return e.node }
 
-// Close stops taking requests, lets those in flight finish, writes the closing
+// Close stops taking requests, lets those in flight finish, waits a bounded time
+// for the regions to counter-sign what was answered, writes the closing
 // checkpoint and releases the folder.
 func (e *Edge) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), drainTimeout)
@@ -138,6 +143,11 @@ func (e *Edge) Close() error {
 		errs = append(errs, e.http.Shutdown(ctx))
 	} else if e.listener != nil {
 		errs = append(errs, e.listener.Close())
+	}
+	if e.uplink != nil && e.cancel != nil {
+		if err := e.uplink.drain(e.node); err != nil {
+			e.log.Warn("stopping before every region has every record; the rest is shipped at the next start", "err", err)
+		}
 	}
 	if e.cancel != nil {
 		e.cancel()

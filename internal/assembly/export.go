@@ -54,20 +54,39 @@ func exportLedger(l Layout, dir, region string) error {
 func exportJournals(l Layout, tenant, dir string, nodes ...string) error {
 	return export(dir, func(w *audit.ExportWriter) error {
 		for _, node := range nodes {
-			key, _, err := journal.LoadOrCreateKey(edge.KeyFile(l.Node(node)), audit.NodeKeyName(tenant, node))
-			if err != nil {
-				return err
-			}
-			cfg := journal.Config{Dir: edge.JournalDir(l.Node(node)), Tenant: tenant, Node: node, Key: key}
-			if _, err := os.Stat(cfg.Dir); errors.Is(err, os.ErrNotExist) {
-				continue // it has never started
-			}
-			if err := journal.Export(cfg, w); err != nil {
+			if err := exportJournal(w, l.Node(node), tenant, node); err != nil {
 				return fmt.Errorf("node %s: %w", node, err)
 			}
 		}
 		return nil
 	})
+}
+
+// ExportNode writes the journal of the edge that a configuration file describes
+// into dir.
+func ExportNode(config, dir string) error {
+	cfg, err := ReadEdgeConfig(config)
+	if err != nil {
+		return err
+	}
+	return export(dir, func(w *audit.ExportWriter) error { return exportJournal(w, cfg.Dir, cfg.Tenant, cfg.Node) })
+}
+
+// exportJournal reads the journal of the node whose folder is home. It signs for
+// what the node had not signed yet, with the key that is there; it makes none.
+func exportJournal(w *audit.ExportWriter, home, tenant, node string) error {
+	cfg := journal.Config{Dir: edge.JournalDir(home), Tenant: tenant, Node: node}
+	if _, err := os.Stat(cfg.Dir); errors.Is(err, os.ErrNotExist) {
+		return nil // it has never started
+	}
+	if _, err := os.Stat(edge.KeyFile(home)); err != nil {
+		return fmt.Errorf("log key: %w", err)
+	}
+	var err error
+	if cfg.Key, _, err = journal.LoadOrCreateKey(edge.KeyFile(home), audit.NodeKeyName(tenant, node)); err != nil {
+		return err
+	}
+	return journal.Export(cfg, w)
 }
 
 func export(dir string, write func(*audit.ExportWriter) error) error {

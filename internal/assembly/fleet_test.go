@@ -6,10 +6,12 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 
 	"github.com/holdfast-policy/holdfast/internal/assembly"
+	"github.com/holdfast-policy/holdfast/sdk/audit"
 	"github.com/holdfast-policy/holdfast/sdk/bundle"
 	"github.com/holdfast-policy/holdfast/sdk/client"
 	"github.com/holdfast-policy/holdfast/sdk/policy"
@@ -140,5 +142,36 @@ func TestSecretsAreTheOwners(t *testing.T) {
 	}
 	if _, err := os.Stat(l.PublicKeys()); errors.Is(err, fs.ErrNotExist) {
 		t.Error("no public keys")
+	}
+}
+
+// A clean stop leaves no answered record behind: both regions hold what was
+// answered a moment before.
+func TestCleanStopShipsEverything(t *testing.T) {
+	f := startFleet(t, assembly.FleetConfig{Dir: t.TempDir(), Regions: 2, Edges: 2})
+	enforce(t, f, regoPackage(t, allowAda))
+	var last policy.Answer
+	c, err := client.New(client.Config{Node: f.URLs()[0]})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for range 20 {
+		if last, err = c.Decide(context.Background(), "custom", []byte(`{"document":{"user":"ada"}}`)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, region := range f.RegionNames() {
+		dir := filepath.Join(t.TempDir(), region)
+		if err := assembly.Export(f.Layout(), dir, region, ""); err != nil {
+			t.Fatal(err)
+		}
+		report, err := audit.Verify(os.DirFS(dir), f.Keys())
+		if err != nil || report.Verdict != audit.VerdictComplete || report.Nodes[0].Boots[0].To < last.Seq || report.Nodes[0].Boots[0].Cosigned[region] < last.Seq {
+			t.Errorf("region %s after the stop: %v, %+v; the last answer is record %d", region, err, report, last.Seq)
+		}
 	}
 }

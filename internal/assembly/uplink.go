@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/mod/sumdb/note"
 
@@ -33,10 +34,16 @@ type uplink struct {
 	server *embed.Server
 	conn   *bus.Conn
 	source *jetstream.Source
+	// ready is closed when shipper is set, which stays nil when it cannot be made.
+	ready   chan struct{}
+	shipper *ship.Shipper
 }
 
+// drainShipping bounds how long a stopping edge waits for the regions.
+const drainShipping = 3 * time.Second
+
 func newUplink(ctx context.Context, cfg EdgeConfig) (*uplink, error) {
-	u := &uplink{cfg: cfg}
+	u := &uplink{cfg: cfg, ready: make(chan struct{})}
 	var hubs, names []string
 	for _, r := range cfg.Regions {
 		hubs, names = append(hubs, r.Leaf), append(names, r.Name)
@@ -61,15 +68,33 @@ func newUplink(ctx context.Context, cfg EdgeConfig) (*uplink, error) {
 
 // run ships the node's journal to every region until ctx ends.
 func (u *uplink) run(ctx context.Context, node *edge.Node) {
-	shipper, err := u.shipper(node)
+	var err error
+	u.shipper, err = u.newShipper(node)
+	close(u.ready)
 	if err != nil {
 		u.cfg.Log.Error("records are not shipped", "node", u.cfg.Node, "err", err)
 		return
 	}
-	_ = shipper.Run(ctx) // its error is the context's
+	_ = u.shipper.Run(ctx) // its error is the context's
 }
 
-func (u *uplink) shipper(node *edge.Node) (*ship.Shipper, error) {
+// drain waits a bounded time until every region has counter-signed everything.
+func (u *uplink) drain(node *edge.Node) error {
+	<-u.ready
+	if u.shipper == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), drainShipping)
+	defer cancel()
+	for _, b := range node.Journal().Boots() {
+		if err := u.shipper.Wait(ctx, b.ID, b.Size); err != nil {
+			return fmt.Errorf("boot %s: %w", b.ID, err)
+		}
+	}
+	return nil
+}
+
+func (u *uplink) newShipper(node *edge.Node) (*ship.Shipper, error) {
 	key, err := note.NewVerifier(node.VerifierKey())
 	if err != nil {
 		return nil, fmt.Errorf("log key: %w", err)

@@ -169,6 +169,9 @@ func (n *Node) Status() policy.Status {
 	if st.Refusal != nil {
 		s.Refused = st.Refusal.Reason
 	}
+	if set := n.live.Load().set; set != nil {
+		s.Points = set.PointNames()
+	}
 	return s
 }
 

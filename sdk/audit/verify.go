@@ -30,6 +30,10 @@ type Report struct {
 	Nodes   []NodeReport `json:"nodes"`
 	Files   FileReport   `json:"files"`
 	Verdict string       `json:"verdict"`
+	// Absent names the nodes whose keys are known and of whom nothing is there.
+	// An export of one node lacks the others; in a region's export it is a node
+	// that never shipped, or whose records were taken away.
+	Absent []string `json:"absent"`
 	// Problems explains the first thousand findings, with the file or boot each
 	// is about.
 	Problems []Problem `json:"problems"`
@@ -63,6 +67,9 @@ type BootReport struct {
 	Records map[string]uint64 `json:"records"`
 	// Cosigned is the largest size that each region counter-signed.
 	Cosigned map[string]uint64 `json:"cosigned"`
+	// AsOf is when the node signed the newest checkpoint that is there, by its
+	// own clock (RFC 3339). The node may have decided since.
+	AsOf string `json:"as_of,omitempty"`
 }
 
 // A FileReport counts the files of the export.
@@ -95,13 +102,18 @@ func Verify(fsys fs.FS, keys *Keys) (*Report, error) { return VerifyEach(fsys, k
 // VerifyEach is Verify and calls each for every record that it proved, boot by
 // boot, the youngest boot first. The record is the callee's.
 func VerifyEach(fsys fs.FS, keys *Keys, each func(node, boot string, r *Record, leaf tlog.Hash)) (*Report, error) {
-	v := &verifier{fsys: fsys, keys: keys, each: each, report: &Report{Nodes: []NodeReport{}, Problems: []Problem{}}}
+	v := &verifier{fsys: fsys, keys: keys, each: each, report: &Report{Nodes: []NodeReport{}, Absent: []string{}, Problems: []Problem{}}}
 	nodes, err := v.files()
 	if err != nil {
 		return nil, fmt.Errorf("verify: %w", err)
 	}
 	for _, node := range sortedKeys(nodes) {
 		v.report.Nodes = append(v.report.Nodes, NodeReport{Name: node, Boots: v.node(node, nodes[node])})
+	}
+	for _, name := range sortedKeys(keys.nodes) {
+		if node := name[strings.LastIndexByte(name, '/')+1:]; nodes[node] == nil {
+			v.report.Absent = append(v.report.Absent, node)
+		}
 	}
 	if len(nodes) == 0 {
 		v.damaged(nodesFolder, "there are no records")

@@ -7,6 +7,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
@@ -48,6 +49,7 @@ type bootVerifier struct {
 	proven bool   // tree is what the node signed for the records up to seen
 	seen   uint64 // the last seq that was proven, found altered or found missing
 	spans  []span // what the batches so far hold
+	newest int64  // time of the newest checkpoint
 }
 
 type span struct {
@@ -111,10 +113,19 @@ func (b *bootVerifier) checkpoint(name string) {
 		return
 	}
 	b.claims = append(b.claims, claim{size: c.Size, root: &c.Root, by: name})
+	b.signed(c)
 	for _, s := range n.Sigs {
 		if region, ok := strings.CutPrefix(s.Name, RegionKeyName(c.Tenant, "")); ok {
 			b.out.Cosigned[region] = max(b.out.Cosigned[region], c.Size)
 		}
+	}
+}
+
+// signed keeps the time of the newest checkpoint.
+func (b *bootVerifier) signed(c Checkpoint) {
+	if c.Time > b.newest {
+		b.newest = c.Time
+		b.out.AsOf = time.Unix(0, c.Time).UTC().Format(time.RFC3339Nano)
 	}
 }
 
@@ -182,7 +193,10 @@ func (b *bootVerifier) openBatch(name string, first uint64) (*Batch, []tlog.Hash
 	if key == nil {
 		return batch, nil, fmt.Errorf("no public key for %s", NodeKeyName(batch.Tenant, batch.Node))
 	}
-	_, leaves, err := batch.prove(key)
+	c, leaves, err := batch.prove(key)
+	if err == nil {
+		b.signed(c)
+	}
 	return batch, leaves, err
 }
 

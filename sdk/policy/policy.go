@@ -244,6 +244,8 @@ type Status struct {
 	// it was put in force, by the node's clock.
 	Release string    `json:"release,omitempty"`
 	Since   time.Time `json:"since,omitzero"`
+	// Points are the decision points of the release in force, sorted.
+	Points []string `json:"points,omitempty"`
 	// Refused is why the last release that was offered was not taken.
 	Refused string `json:"refused,omitempty"`
 }

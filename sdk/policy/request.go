@@ -135,7 +135,7 @@ func (p *parser) member(r *Request, name string) (err error) {
 		r.Document, err = p.value()
 		r.document = bytes.TrimLeft(p.doc[start:p.dec.InputOffset()], ": \t\r\n")
 	default:
-		err = p.unknown(name)
+		err = p.fail("unknown member %.60q; a request has subject, action, resource and context, or an input of any shape in \"document\"", name)
 	}
 	return err
 }
