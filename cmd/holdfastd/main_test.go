@@ -239,19 +239,22 @@ func TestConfigurationErrors(t *testing.T) {
 	home, _ := newHome(t, 0)
 	good := "tenant: demo\nnode: edge-1\ndir: d\nlisten: 127.0.0.1:0\ntrust_root: trust-root.dsse\nfolder: published\n"
 	for name, c := range map[string]struct{ text, want string }{
-		"unknown key":        {good + "durabilty: none\n", "line 7"},
-		"wrong type":         {strings.Replace(good, "node: edge-1", "node: [1]", 1), "line 2"},
-		"not YAML":           {"tenant: [", "yaml"},
-		"empty":              {"", "empty"},
-		"two documents":      {good + "---\n" + good, "more than one"},
-		"no source":          {strings.Replace(good, "folder: published\n", "", 1), "either folder or regions"},
-		"both sources":       {good + "regions: [{name: eu, leaf: '127.0.0.1:1', key: k}]\n", "either folder or regions"},
-		"no login":           {strings.Replace(good, "folder: published", "regions: [{name: eu, leaf: '127.0.0.1:1', key: k}]", 1), "nats"},
-		"bad name":           {strings.Replace(good, "edge-1", "edge.1", 1), "node"},
-		"no port":            {strings.Replace(good, "127.0.0.1:0", "localhost", 1), "host:port"},
-		"no trust root":      {strings.Replace(good, "trust-root.dsse", "nowhere", 1), "trust_root"},
-		"not a trust root":   {strings.Replace(good, "trust-root.dsse", "public.keys", 1), "trust_root"},
-		"duplicate key":      {good + "node: edge-2\n", "line 7"},
+		"unknown key":      {good + "durabilty: none\n", "line 7"},
+		"wrong type":       {strings.Replace(good, "node: edge-1", "node: [1]", 1), "line 2"},
+		"not YAML":         {"tenant: [", "yaml"},
+		"empty":            {"", "empty"},
+		"two documents":    {good + "---\n" + good, "more than one"},
+		"no source":        {strings.Replace(good, "folder: published\n", "", 1), "either folder or regions"},
+		"both sources":     {good + "regions: [{name: eu, leaf: '127.0.0.1:1', key: k}]\n", "either folder or regions"},
+		"no login":         {strings.Replace(good, "folder: published", "regions: [{name: eu, leaf: '127.0.0.1:1', key: k}]", 1), "nats"},
+		"bad name":         {strings.Replace(good, "edge-1", "edge.1", 1), "node"},
+		"no port":          {strings.Replace(good, "127.0.0.1:0", "localhost", 1), "host:port"},
+		"no trust root":    {strings.Replace(good, "trust-root.dsse", "nowhere", 1), "trust_root"},
+		"not a trust root": {strings.Replace(good, "trust-root.dsse", "public.keys", 1), "trust_root"},
+		"duplicate key":    {good + "node: edge-2\n", "line 7"},
+		"another tenant":   {strings.Replace(good, "tenant: demo", "tenant: other", 1), "tenant"},
+		"no region key": {strings.Replace(good, "folder: published",
+			"nats: {user: u, password_file: good.yaml}\nregions: [{name: eu, leaf: '127.0.0.1:1', key: k}]", 1), "key of region eu"},
 		"nothing but a word": {"hello\n", "line 1"},
 	} {
 		file := write(t, filepath.Join(home.Layout().Dir, "bad.yaml"), c.text)
@@ -267,6 +270,32 @@ func TestConfigurationErrors(t *testing.T) {
 	}
 	if _, err := os.Stat(edge.JournalDir(filepath.Join(home.Layout().Dir, "d"))); err == nil {
 		t.Error("--check started something")
+	}
+}
+
+func TestHubConfigurationErrors(t *testing.T) {
+	home, _ := newHome(t, 1)
+	dir := home.Layout().Dir
+	write(t, filepath.Join(dir, "password"), "secret\n")
+	write(t, filepath.Join(dir, "empty"), "\n")
+	good := "tenant: demo\nregion: eu\ndir: d\npublic_keys: public.keys\nnats: {user: demo, password_file: password}\n"
+	for name, c := range map[string]struct{ text, want string }{
+		"good":           {good, ""},
+		"unknown key":    {good + "peer: us\n", "line 6"},
+		"no keys":        {strings.Replace(good, "public.keys", "nowhere", 1), "public_keys"},
+		"its own peer":   {good + "peers: [us, eu]\n", "region itself"},
+		"no such port":   {good + "leaf_port: 65536\n", "leaf_port"},
+		"negative port":  {good + "client_port: -1\n", "client_port"},
+		"bad join":       {good + "join: nowhere\n", "host:port"},
+		"no password":    {strings.Replace(good, "password}", "nowhere}", 1), "password_file"},
+		"empty password": {strings.Replace(good, "password}", "empty}", 1), "password_file"},
+	} {
+		file := write(t, filepath.Join(dir, "hub.yaml"), c.text)
+		var stderr bytes.Buffer
+		code := run(context.Background(), []string{"hub", "--config", file, "--check"}, nil, io.Discard, &stderr)
+		if (code == 0) != (c.want == "") || code != 0 && code != 2 || !strings.Contains(stderr.String(), c.want) {
+			t.Errorf("%s: exit code %d, %q; want %q", name, code, stderr.String(), c.want)
+		}
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
+	"golang.org/x/mod/sumdb/note"
 
 	"github.com/holdfast-policy/holdfast/sdk/audit"
 	"github.com/holdfast-policy/holdfast/sdk/bundle"
@@ -103,6 +104,9 @@ func (f *edgeFile) config(base string) (cfg EdgeConfig, err error) {
 	if cfg.Root, err = bundle.OpenTrustRoot(envelope, time.Now()); err != nil {
 		return cfg, fmt.Errorf("trust_root: %w", err)
 	}
+	if cfg.Root.Tenant != f.Tenant {
+		return cfg, fmt.Errorf("trust_root: is of tenant %q, not %q", cfg.Root.Tenant, f.Tenant)
+	}
 	if f.Folder != "" {
 		cfg.Folder = within(base, f.Folder)
 		if info, err := os.Stat(cfg.Folder); err != nil || !info.IsDir() {
@@ -113,6 +117,9 @@ func (f *edgeFile) config(base string) (cfg EdgeConfig, err error) {
 	for _, r := range f.Regions {
 		if err := errors.Join(checkName("region name", r.Name), checkAddress("leaf of region "+r.Name, r.Leaf), required("key of region "+r.Name, r.Key)); err != nil {
 			return cfg, err
+		}
+		if _, err := note.NewVerifier(r.Key); err != nil {
+			return cfg, fmt.Errorf("key of region %s: %w", r.Name, err)
 		}
 		cfg.Regions = append(cfg.Regions, RegionLink(r))
 	}

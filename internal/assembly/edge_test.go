@@ -85,6 +85,13 @@ func (o *one) stop() {
 // publish makes one release of one point with the package and waits for it.
 func (o *one) publish(file []byte, change func(*bundle.Point)) {
 	o.t.Helper()
+	published := o.handOver(file, change)
+	o.waitFor(fmt.Sprintf("epoch %d", published.Epoch), func() bool { return o.edge.Node().Status().Epoch == published.Epoch })
+}
+
+// handOver is publish without the waiting.
+func (o *one) handOver(file []byte, change func(*bundle.Point)) assembly.Published {
+	o.t.Helper()
 	content, err := wire.Decompress(file, bundle.MaxPackage)
 	if err != nil {
 		o.t.Fatal(err)
@@ -98,7 +105,7 @@ func (o *one) publish(file []byte, change func(*bundle.Point)) {
 	if err != nil {
 		o.t.Fatal(err)
 	}
-	o.waitFor(fmt.Sprintf("epoch %d", published.Epoch), func() bool { return o.edge.Node().Status().Epoch == published.Epoch })
+	return published
 }
 
 func (o *one) waitFor(what string, ready func() bool) {

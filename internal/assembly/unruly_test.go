@@ -79,6 +79,7 @@ func TestUnrulyPolicies(t *testing.T) {
 type failingFS struct {
 	journal.FS
 	write, sync atomic.Bool
+	failed      atomic.Int64 // writes
 }
 
 func (f *failingFS) OpenFile(name string, flag int, perm os.FileMode) (journal.File, error) {
@@ -93,6 +94,7 @@ type failingFile struct {
 
 func (f failingFile) WriteAt(p []byte, off int64) (int, error) {
 	if f.fs.write.Load() {
+		f.fs.failed.Add(1)
 		return 0, syscall.ENOSPC
 	}
 	return f.File.WriteAt(p, off)

@@ -150,7 +150,18 @@ func (n *Node) Run(ctx context.Context) error {
 
 // Close writes the closing checkpoint. Run must have returned.
 func (n *Node) Close(ctx context.Context) error {
-	return errors.Join(n.Journal().Close(), n.loader.Close(ctx), n.engine.Close(ctx))
+	return errors.Join(n.closeJournal(), n.loader.Close(ctx), n.engine.Close(ctx))
+}
+
+// closeJournal returns what poisoned a journal rather than that it is closed:
+// an attempt to repair it may have closed it already.
+func (n *Node) closeJournal() error {
+	j := n.Journal()
+	if err := j.Poisoned(); err != nil {
+		_ = j.Close() // its error is the poison, or ErrClosed
+		return err
+	}
+	return errors.Join(n.recordLost(j), j.Close())
 }
 
 // Journal is the running journal; after a disk failure it is another one.

@@ -56,6 +56,10 @@ func (n *Node) repairJournal(ctx context.Context) {
 		case <-time.After(repairInterval):
 		}
 		if n.Journal().Poisoned() == nil {
+			// An answer may have met the old journal after its successor began.
+			if err := n.recordLost(n.Journal()); err != nil {
+				n.log.Error("count of unrecorded answers not written", "err", err)
+			}
 			continue
 		}
 		if err := n.reopen(); err != nil {
@@ -86,21 +90,28 @@ func (n *Node) reopen() error {
 }
 
 func (n *Node) resume(j *journal.Journal, old *live) (*live, error) {
+	if err := n.recordLost(j); err != nil {
+		return nil, err
+	}
+	if old.set == nil {
+		return &live{journal: j}, nil
+	}
+	return announce(j, old.set, old.announced)
+}
+
+// recordLost writes how many answers have no record, if there are any.
+func (n *Node) recordLost(j *journal.Journal) error {
 	lost := n.takeLost()
+	if lost.count == 0 {
+		return nil
+	}
 	_, err := j.Append(context.Background(), &audit.Record{Kind: audit.KindAdmin, Time: time.Now().UnixNano(), Admin: &audit.AdminRecord{
 		Event: "unrecorded_answers", Count: lost.count, From: lost.from, To: lost.to,
 	}}, policy.Synced)
 	if err != nil {
 		n.giveBack(lost)
-		return nil, err
 	}
-	next := &live{journal: j}
-	if old.set != nil {
-		if next, err = announce(j, old.set, old.announced); err != nil {
-			return nil, err
-		}
-	}
-	return next, nil
+	return err
 }
 
 func (n *Node) takeLost() unrecorded {

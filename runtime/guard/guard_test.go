@@ -22,12 +22,16 @@ func TestObligations(t *testing.T) {
 		"a denial's own":   {nil, policy.Decision{Verdict: policy.Deny, Obligations: redact}, policy.Deny},
 		"approval instead": {nil, policy.Decision{Verdict: policy.RequireApproval, Obligations: redact}, policy.RequireApproval},
 	} {
+		c.in.Value = "rewritten"
 		got := guard.Obligations(&policy.Request{Supported: c.supported}, c.in)
 		if got.Verdict != c.want {
 			t.Errorf("%s: %v, want %v", name, got.Verdict, c.want)
 		}
 		if got.Verdict != c.in.Verdict && got.Reasons[len(got.Reasons)-1].Code != guard.CodeObligation {
 			t.Errorf("%s: no reason: %+v", name, got)
+		}
+		if kept := got.Value != nil; kept != (got.Verdict == c.in.Verdict) {
+			t.Errorf("%s: value %v with %v", name, got.Value, got.Verdict)
 		}
 	}
 }

@@ -391,8 +391,8 @@ func (j *Journal) Prove(boot string, seq uint64) (*audit.Proof, error) {
 }
 
 // Changed returns a channel that is closed when there are more durable records
-// or a new checkpoint than at the time of the call, or the journal was closed
-// or poisoned.
+// or a new checkpoint than at the time of the call, or the journal is poisoned.
+// That of a closed journal is closed.
 func (j *Journal) Changed() <-chan struct{} {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -452,7 +452,7 @@ func (j *Journal) end() error {
 		err = poison
 	}
 	j.mu.Lock()
-	j.notify()
+	close(j.changed) // and stays closed: nobody waits for what has ended
 	j.mu.Unlock()
 	return errors.Join(err, j.out.close())
 }
