@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -143,6 +145,9 @@ func printReport(e *env, r *audit.Report) error {
 			}
 			line := fmt.Sprintf("%s  boot %s  records %d to %d  %s  as of %s  %s", n.Name, b.Boot, b.From, b.To, state, b.AsOf, strings.Join(faults, " "))
 			p.line("%s", strings.TrimRight(line, " "))
+			for _, region := range slices.Sorted(maps.Keys(b.Cosigned)) {
+				p.line("%s", p.faint(fmt.Sprintf("    counter-signed by region %s up to %d", region, b.Cosigned[region])))
+			}
 		}
 	}
 	for _, node := range r.Absent {

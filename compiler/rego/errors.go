@@ -82,10 +82,13 @@ func toError(e *ast.Error) Error {
 // refusals are the built-ins that cannot run in a policy: a decision depends on
 // its input alone. The text says what to do instead.
 var refusals = map[string]string{
-	"http.send":          "a policy has no network: put what it needs into the package's data or the request's context",
-	"net.lookup_ip_addr": "a policy has no network: resolve the name before asking and send the addresses in the request's context",
-	"rand.intn":          "the same request must give the same decision: send a random number in the request's context",
-	"opa.runtime":        "there is no OPA process around the policy: send what it needs in params or in the request's context",
+	"json.match_schema":     "a schema may name others, by network and by file: check the shape in Rego",
+	"json.verify_schema":    "a schema may name others, by network and by file: check the schema before the build",
+	"graph.reachable_paths": "its work is not bounded by the length of its input: use graph.reachable",
+	"http.send":             "a policy has no network: put what it needs into the package's data or the request's context",
+	"net.lookup_ip_addr":    "a policy has no network: resolve the name before asking and send the addresses in the request's context",
+	"rand.intn":             "the same request must give the same decision: send a random number in the request's context",
+	"opa.runtime":           "there is no OPA process around the policy: send what it needs in params or in the request's context",
 }
 
 // refusedCode is the code of an Error that is not OPA's.

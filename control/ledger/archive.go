@@ -22,15 +22,16 @@ var errOther = errors.New("exists with other bytes")
 
 // An archive is the folder of a ledger:
 //
-//	NODE/BOOT/FIRST-LAST.batch   frames, created once, never changed
-//	NODE/BOOT/receipt            the last counter-signed checkpoint
-//	evidence/REASON-DIGEST.batch what was refused, and .txt: why
-//	position                     how far the region's stream was read
+//	nodes/NODE/BOOT/FIRST-LAST.batch  frames, created once, never changed
+//	nodes/NODE/BOOT/receipt           the last counter-signed checkpoint
+//	evidence/REASON-DIGEST.batch      what was refused, and .txt: why
+//	position                          how far the region's stream was read
 //
 // FIRST and LAST have 20 digits. What is written is fsynced.
 type archive string
 
 const (
+	nodesDir     = "nodes"
 	evidenceDir  = "evidence"
 	receiptFile  = "receipt"
 	positionFile = "position"
@@ -46,20 +47,22 @@ func parseSpan(file string) (s span, ok bool) {
 	return s, err == nil && s.file() == file && s.first > 0 && s.last >= s.first
 }
 
-func (a archive) boot(node, boot string) string { return filepath.Join(string(a), node, boot) }
+func (a archive) boot(node, boot string) string {
+	return filepath.Join(string(a), nodesDir, node, boot)
+}
 
 // boots lists what is archived, by node and boot.
 func (a archive) boots() (map[string][]string, error) {
 	out := map[string][]string{}
-	nodes, err := folders(string(a))
+	nodes, err := folders(filepath.Join(string(a), nodesDir))
+	if errors.Is(err, fs.ErrNotExist) {
+		return out, nil
+	}
 	if err != nil {
 		return nil, err
 	}
 	for _, node := range nodes {
-		if node == evidenceDir {
-			continue
-		}
-		if out[node], err = folders(filepath.Join(string(a), node)); err != nil {
+		if out[node], err = folders(filepath.Join(string(a), nodesDir, node)); err != nil {
 			return nil, err
 		}
 	}

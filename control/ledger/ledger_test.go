@@ -304,7 +304,7 @@ func TestArchiveIsRepairedFromTheStream(t *testing.T) {
 				p.ship(a.node, a.boot, a.frame(1, 10), a.frame(11, 20), a.frame(21, 30))
 				p.cosigned(l, a, 30)
 				stop()
-				damage(t, filepath.Join(p.dir, a.node, a.boot, s.file()))
+				damage(t, filepath.Join(p.dir, nodesDir, a.node, a.boot, s.file()))
 				l, stop = p.start()
 				if name == "torn" || n < 2 {
 					p.cosigned(l, a, 30)
@@ -329,7 +329,7 @@ func TestDeletedBatchShowsInTheExport(t *testing.T) {
 	l, _ := p.start()
 	p.ship(a.node, a.boot, a.frame(1, 10), a.frame(11, 20), a.frame(21, 30))
 	p.cosigned(l, a, 30)
-	file := filepath.Join(p.dir, a.node, a.boot, span{11, 20}.file())
+	file := filepath.Join(p.dir, nodesDir, a.node, a.boot, span{11, 20}.file())
 	for _, damage := range []func() error{
 		func() error { return os.Truncate(file, 20) },
 		func() error { return os.Remove(file) },

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/holdfast-policy/holdfast/runtime/edge"
 	"github.com/holdfast-policy/holdfast/runtime/journal"
@@ -71,7 +72,7 @@ func (h *Home) prepare() error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(h.layout.Fleet(), append(doc, '\n'), 0o644)
+	return writeNew(h.layout.Fleet(), append(doc, '\n'))
 }
 
 func readDescription(l Layout) (d description, err error) {
@@ -81,6 +82,11 @@ func readDescription(l Layout) (d description, err error) {
 	}
 	if err := json.Unmarshal(doc, &d); err != nil {
 		return d, fmt.Errorf("%s: %w", l.Fleet(), err)
+	}
+	for _, name := range slices.Concat([]string{d.Tenant}, d.Regions, d.Nodes) {
+		if !audit.ValidName(name) {
+			return d, fmt.Errorf("%s: %q is not a name", l.Fleet(), name)
+		}
 	}
 	return d, nil
 }
@@ -107,7 +113,7 @@ func (h *Home) publicKeys() error {
 			return err
 		}
 	}
-	return os.WriteFile(h.layout.PublicKeys(), h.keys.File(), 0o644)
+	return writeNew(h.layout.PublicKeys(), h.keys.File())
 }
 
 func makeKey(dir string, file func(dir string) string, name string) (vkey string, err error) {

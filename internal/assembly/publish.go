@@ -37,7 +37,7 @@ func (h *Home) trust() error {
 	if errors.Is(err, fs.ErrNotExist) {
 		root := bundle.NewTrustRoot(h.cfg.Tenant, time.Now().Add(trustRootLifetime), public...)
 		if envelope, err = bundle.SignTrustRoot(root, private[bundle.RoleRoot]); err == nil {
-			err = os.WriteFile(h.layout.TrustRoot(), envelope, 0o644)
+			err = writeNew(h.layout.TrustRoot(), envelope)
 		}
 	}
 	if err != nil {

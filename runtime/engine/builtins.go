@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -31,13 +32,16 @@ type builtin struct {
 
 // refusedBuiltins says why a policy that uses one of these is not loaded.
 var refusedBuiltins = map[string]string{
-	"http.send":          "policies do not reach the network",
-	"net.lookup_ip_addr": "policies do not reach the network",
-	"net.cidr_expand":    "its work is not bounded by the length of its input",
-	"numbers.range":      "its work is not bounded by the length of its input",
-	"numbers.range_step": "its work is not bounded by the length of its input",
-	"rand.intn":          "its answer does not depend on the input alone",
-	"opa.runtime":        "its answer does not depend on the input alone",
+	"json.match_schema":     "a schema may name others, by network and by file",
+	"json.verify_schema":    "a schema may name others, by network and by file",
+	"graph.reachable_paths": "its work is not bounded by the length of its input",
+	"http.send":             "policies do not reach the network",
+	"net.lookup_ip_addr":    "policies do not reach the network",
+	"net.cidr_expand":       "its work is not bounded by the length of its input",
+	"numbers.range":         "its work is not bounded by the length of its input",
+	"numbers.range_step":    "its work is not bounded by the length of its input",
+	"rand.intn":             "its answer does not depend on the input alone",
+	"opa.runtime":           "its answer does not depend on the input alone",
 }
 
 // resolveBuiltins finds the function of every built-in that a module asks for.
@@ -120,6 +124,9 @@ func (i *instance) builtin(call *builtinCall, number int32, arguments []uint64) 
 	for n, at := range arguments {
 		terms[n] = g.term(i, b.name, at)
 	}
+	if err := b.bounded(terms); err != nil {
+		panic(&abi.Trap{Code: abi.TrapBuiltin, Detail: b.name + ": " + err.Error()})
+	}
 	result, err := b.apply(call, terms)
 	if err != nil {
 		panic(&abi.Trap{Code: abi.TrapBuiltin, Detail: b.name + ": " + err.Error()})
@@ -128,6 +135,37 @@ func (i *instance) builtin(call *builtinCall, number int32, arguments []uint64) 
 		return 0
 	}
 	return g.value(i, result)
+}
+
+// maxBuiltinResult bounds, in bytes, what a built-in whose result can be much
+// longer than its arguments may make.
+const maxBuiltinResult = 1 << 20
+
+// wide finds the verbs of sprintf that pad to a width or precision of their own.
+var wide = regexp.MustCompile(`%[^%a-zA-Z]*(\*|\d{4,})`)
+
+// bounded refuses a call whose result could be far longer than its arguments,
+// before it is run: the fuel is charged for what there is only afterwards.
+func (b *builtin) bounded(terms []*ast.Term) error {
+	text := func(n int) string {
+		if n < len(terms) {
+			if s, ok := terms[n].Value.(ast.String); ok {
+				return string(s)
+			}
+		}
+		return ""
+	}
+	switch b.name {
+	case "sprintf":
+		if wide.MatchString(text(0)) {
+			return errors.New("a width or precision of more than 999, or of an argument")
+		}
+	case "regex.replace": // (text, pattern, replacement)
+		if (len(text(0))+1)*max(len(text(2)), 1) > maxBuiltinResult {
+			return fmt.Errorf("the result could be longer than %d bytes", maxBuiltinResult)
+		}
+	}
+	return nil
 }
 
 // apply runs the function. As in OPA, an error that does not halt the

@@ -2,6 +2,7 @@ package engine_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -108,5 +109,33 @@ func TestOPAInputs(t *testing.T) {
 	}
 	if _, err := m.Call(abi.Call{Input: []byte(`{}`), Entrypoint: 99}); trapCode(t, err) != abi.TrapAbort {
 		t.Errorf("an entry point that is not there: %v", err)
+	}
+}
+
+// What an asker or a policy can blow up is refused, at load or before it runs.
+func TestBuiltinsAreBounded(t *testing.T) {
+	e := newEngine(t, engine.Config{})
+	for name, expression := range map[string]string{
+		"json.match_schema":     `json.match_schema(input, {"$ref": "http://127.0.0.1:1/x.json"})`,
+		"json.verify_schema":    `json.verify_schema(input)`,
+		"graph.reachable_paths": `graph.reachable_paths(input.g, ["a"])`,
+	} {
+		_, err := e.Load(context.Background(), engine.Spec{Name: name, Wasm: compileRego(t, "package p\n\nx := "+expression+"\n", "p/x"), ABI: abi.OPA1})
+		if err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s was loaded: %v", name, err)
+		}
+	}
+	for name, expression := range map[string]string{
+		"width":     `sprintf("%1000000d", [1])`,
+		"precision": `sprintf("%.1000000f", [1.5])`,
+		"argument":  `sprintf("%*d", [1000000, 1])`,
+		"replace":   `regex.replace(input.long, "", input.long)`,
+	} {
+		m := load(t, e, engine.Spec{Name: name, Wasm: compileRego(t, "package p\n\nx := "+expression+"\n", "p/x"), ABI: abi.OPA1})
+		_, err := m.Call(abi.Call{Input: marshal(t, map[string]any{"long": strings.Repeat("a", 6000)})})
+		trap, ok := errors.AsType[*abi.Trap](err)
+		if !ok || trap.Code != abi.TrapBuiltin {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }

@@ -244,7 +244,7 @@ type output struct {
 // begin creates the boot's folder and its first segment.
 func (o *output) begin(cfg *Config, boot bootDir) error {
 	o.cfg, o.boot = cfg, boot
-	if err := os.Mkdir(boot.path, 0o755); err != nil {
+	if err := os.Mkdir(boot.path, 0o700); err != nil {
 		return err
 	}
 	if err := cfg.FS.SyncDir(cfg.Dir); err != nil {
@@ -257,7 +257,7 @@ func (o *output) begin(cfg *Config, boot bootDir) error {
 // header are durable.
 func (o *output) create(tree *audit.Frontier) error {
 	s := o.boot.segment(tree.Size() + 1)
-	f, err := o.cfg.FS.OpenFile(s.path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o644)
+	f, err := o.cfg.FS.OpenFile(s.path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}

@@ -58,7 +58,7 @@ func (osFS) SyncDir(dir string) error {
 // the old one.
 func replaceFile(fs FS, path string, content []byte) error {
 	temporary := path + ".new"
-	f, err := fs.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
+	f, err := fs.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}

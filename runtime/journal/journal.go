@@ -159,7 +159,7 @@ func Open(cfg Config) (*Journal, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(cfg.Dir, 0o755); err != nil {
+	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("journal: %w", err)
 	}
 	unlock, err := lock(filepath.Join(cfg.Dir, lockFile))

@@ -12,7 +12,7 @@ import (
 // lock takes the lock file, which the kernel releases when the process ends,
 // or returns ErrLocked.
 func lock(path string) (unlock func() error, err error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("journal lock: %w", err)
 	}

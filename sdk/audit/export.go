@@ -44,7 +44,7 @@ func NewExportWriter(dir string) (*ExportWriter, error) {
 	if len(there) > 0 {
 		return nil, fmt.Errorf("export to %s: the folder is not empty", dir)
 	}
-	return &ExportWriter{dir: dir}, os.MkdirAll(dir, 0o755)
+	return &ExportWriter{dir: dir}, os.MkdirAll(dir, 0o700)
 }
 
 // Batch adds one frame. It decodes the frame to learn its name, but does not
@@ -73,10 +73,10 @@ func (w *ExportWriter) Checkpoint(msg []byte) error {
 
 func (w *ExportWriter) add(name string, content []byte) error {
 	file := filepath.Join(w.dir, filepath.FromSlash(name))
-	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
 		return fmt.Errorf("export: %w", err)
 	}
-	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return fmt.Errorf("export: %w", err)
 	}
@@ -91,7 +91,7 @@ func (w *ExportWriter) add(name string, content []byte) error {
 // Close writes the manifest. Without it the export is damaged.
 func (w *ExportWriter) Close() error {
 	text := manifestTitle + "\n" + strings.Join(w.lines, "")
-	if err := os.WriteFile(filepath.Join(w.dir, manifestName), []byte(text), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(w.dir, manifestName), []byte(text), 0o600); err != nil {
 		return fmt.Errorf("export: %w", err)
 	}
 	return nil

@@ -173,6 +173,10 @@ type bootFiles struct{ batches, checkpoints []string }
 
 // files checks every file against the manifest and sorts them by node and boot.
 func (v *verifier) files() (map[string]map[string]*bootFiles, error) {
+	info, err := fs.Lstat(v.fsys, manifestName)
+	if err == nil && !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is not a regular file", manifestName)
+	}
 	listed, err := readManifest(v.fsys)
 	if v.report.Files.Checked++; err != nil {
 		v.damaged(manifestName, "%v", err)
@@ -183,6 +187,11 @@ func (v *verifier) files() (map[string]map[string]*bootFiles, error) {
 			return err
 		}
 		v.report.Files.Checked++
+		if !d.Type().IsRegular() { // a link or a pipe could lead anywhere, or never end
+			v.damaged(name, "not a regular file")
+			delete(listed, name)
+			return nil
+		}
 		v.file(name, listed)
 		delete(listed, name)
 		if !place(nodes, name) {
@@ -209,7 +218,7 @@ func (v *verifier) file(name string, listed map[string]exportFile) {
 	}
 	defer f.Close()
 	h := sha256.New()
-	size, err := io.Copy(h, f)
+	size, err := io.Copy(h, io.LimitReader(f, want.size+1))
 	switch {
 	case err != nil:
 		v.damaged(name, "%v", err)

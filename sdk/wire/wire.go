@@ -15,8 +15,12 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// MaxDepth bounds the nesting of any document that is read.
-const MaxDepth = 40
+// MaxDepth bounds the nesting of any document that is read, MaxGuestDepth that
+// of what a guest wrote and a record takes in.
+const (
+	MaxDepth      = 40
+	MaxGuestDepth = 32
+)
 
 // ErrNotDeterministic is returned for CBOR which decodes but is not the one
 // encoding that Marshal would have written.
@@ -29,6 +33,9 @@ var ErrTooLarge = errors.New("decompresses beyond the stated size")
 var modes = sync.OnceValue(func() (m struct {
 	enc cbor.EncMode
 	dec cbor.DecMode
+	// loose reads what guests write. It allows fewer levels, so that what it
+	// accepts can stand inside a record.
+	loose cbor.DecMode
 }) {
 	enc := cbor.CoreDetEncOptions()
 	enc.TextMarshaler = cbor.TextMarshalerTextString
@@ -59,6 +66,10 @@ var modes = sync.OnceValue(func() (m struct {
 	if m.dec, err = dec.DecMode(); err != nil {
 		panic(err)
 	}
+	dec.MaxNestedLevels = MaxGuestDepth
+	if m.loose, err = dec.DecMode(); err != nil {
+		panic(err)
+	}
 	return m
 })
 
@@ -85,8 +96,9 @@ func Unmarshal(data []byte, v any) error {
 }
 
 // UnmarshalLoose reads one document that a guest wrote: any order of keys and
-// any length of integers, but the other bounds of Unmarshal.
-func UnmarshalLoose(data []byte, v any) error { return modes().dec.Unmarshal(data, v) }
+// any length of integers, at most MaxGuestDepth levels, and the other bounds of
+// Unmarshal.
+func UnmarshalLoose(data []byte, v any) error { return modes().loose.Unmarshal(data, v) }
 
 // RawMessage is an encoded document inside another one.
 type RawMessage = cbor.RawMessage
