@@ -236,7 +236,7 @@ func TestBadRequestsAreRefusedWithTheirPlace(t *testing.T) {
 		"too deep":       {"POST", "custom", "", `{"document":` + deep + `}`, 400, "malformed_request", 1},
 		"too long":       {"POST", "custom", "", `{"document":"` + strings.Repeat("x", 256<<10) + `"}`, 413, "request_too_large", 0},
 		"unknown point":  {"POST", "nowhere", "", `{"document":1}`, 404, "unknown_point", 0},
-		"form":           {"POST", "custom", "application/x-www-form-urlencoded", `{"document":1}`, 415, "unsupported_media_type", 0},
+		"form":           {"POST", "custom", "text/plain", `{"document":1}`, 415, "unsupported_media_type", 0},
 		"GET":            {"GET", "custom", "", ``, 405, "", 0},
 		"no point":       {"POST", "", "", `{"document":1}`, 404, "", 0},
 		"trailing":       {"POST", "custom", "", `{"document":1}{}`, 400, "malformed_request", 1},
@@ -270,6 +270,67 @@ func TestBadRequestsAreRefusedWithTheirPlace(t *testing.T) {
 	for _, r := range o.records() {
 		if r.Kind == audit.KindDecision {
 			t.Errorf("a refused request left a decision record: %+v", r.Decision)
+		}
+	}
+}
+
+// A web page that somebody visits beside a node cannot ask it, neither across
+// origins nor under a name that resolves to the loopback address.
+func TestWebPagesAreRefused(t *testing.T) {
+	o := newOne(t)
+	o.start()
+	o.publish(regoPackage(t, allowAda), nil)
+	for name, c := range map[string]struct {
+		change func(*http.Request)
+		status int
+	}{
+		"curl":           {func(r *http.Request) { r.Header.Set("Content-Type", "application/x-www-form-urlencoded") }, 200},
+		"another origin": {func(r *http.Request) { r.Header.Set("Origin", "http://evil.example") }, 403},
+		"cross-site":     {func(r *http.Request) { r.Header.Set("Sec-Fetch-Site", "cross-site") }, 403},
+		"rebound name":   {func(r *http.Request) { r.Host = "evil.example" }, 421},
+		"localhost":      {func(r *http.Request) { r.Host = "localhost" }, 200},
+	} {
+		req, err := http.NewRequest("POST", o.edge.URL()+"/v1/decide/custom", strings.NewReader(`{"document":{"user":"ada"}}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.change(req)
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != c.status {
+			t.Errorf("%s: %d, want %d", name, resp.StatusCode, c.status)
+		}
+	}
+}
+
+// A decision that no record can hold is a denial that one does, whatever the
+// fail modes say: nobody chooses to be answered without a record.
+func TestDecisionsTooLargeForARecord(t *testing.T) {
+	o := newOne(t)
+	o.start()
+	talk := regoPackage(t, `package p
+
+allow := {"verdict": "allow", "reasons": [{"code": sprintf("c%d", [i]), "text": input.text} | some i in [1, 2, 3, 4, 5, 6, 7]]}
+`)
+	o.publish(talk, func(p *bundle.Point) {
+		p.OnLogFailure, p.OnError, p.OnFuel = policy.FailAllowFlagged, policy.FailAllowFlagged, policy.FailAllowFlagged
+		for i := range 12 {
+			ref := p.Packages[0]
+			ref.Fuel = 20_000_000
+			ref.Params = map[string]any{"copy": int64(i)}
+			p.Packages = append(p.Packages, ref)
+		}
+	})
+	a := o.ask(`{"id":"` + strings.Repeat("i", 100<<10) + `","document":{"text":"` + strings.Repeat("x", 8<<10) + `"}}`)
+	if a.Verdict != policy.Deny || !a.Recorded || a.Reasons[0].Code != "decision_too_large" {
+		t.Errorf("recorded %t, %s, %d reasons, first %.200v", a.Recorded, a.Verdict, len(a.Reasons), a.Reasons[0])
+	}
+	for _, r := range o.records() {
+		if r.Kind == audit.KindDecision && r.Decision.Verdict != policy.Deny {
+			t.Errorf("a record says %s", r.Decision.Verdict)
 		}
 	}
 }

@@ -62,6 +62,10 @@ type Node struct {
 	// held over their I/O; no decision ever takes it.
 	switching sync.Mutex
 
+	// of the loader's goroutine
+	refusals  uint64
+	refusedAt time.Time
+
 	mu     sync.Mutex // guards lost
 	lost   unrecorded
 	repair chan struct{}
@@ -216,23 +220,33 @@ func (n *Node) Decide(_ context.Context, req *policy.Request) (policy.Answer, er
 	}
 	outcome.Decision = guard.Obligations(req, outcome.Decision)
 	decided := time.Since(start)
-	answer := policy.Answer{Decision: outcome.Decision, Node: n.cfg.Name}
-	rec, err := record(l, point, req, outcome, start, decided)
-	if err == nil {
-		var ref audit.Ref
-		if ref, err = l.journal.Append(context.Background(), rec, point.Durability); err == nil {
-			answer.Recorded, answer.Durability = true, point.Durability
-			answer.Boot, answer.Seq, answer.Leaf = ref.Boot, ref.Seq, hex.EncodeToString(ref.Leaf[:])
-			if n.cfg.Live != nil {
-				n.cfg.Live(rec, ref)
-			}
-		}
+	ref, err := n.record(l, point, req, outcome, start, decided)
+	if errors.Is(err, journal.ErrTooLarge) {
+		outcome = tooLarge(outcome)
+		ref, err = n.record(l, point, req, outcome, start, decided)
 	}
+	answer := policy.Answer{Decision: outcome.Decision, Node: n.cfg.Name}
 	if err != nil {
 		answer.Decision = n.unrecordedDecision(point, answer.Decision, err)
+	} else {
+		answer.Recorded, answer.Durability = true, point.Durability
+		answer.Boot, answer.Seq, answer.Leaf = ref.Boot, ref.Seq, hex.EncodeToString(ref.Leaf[:])
 	}
 	answer.Timing = policy.Timing{Decide: decided, Record: time.Since(start) - decided}
 	return answer, nil
+}
+
+// record writes the record of an outcome, as durably as the point demands.
+func (n *Node) record(l *live, p *decide.Point, req *policy.Request, out decide.Outcome, start time.Time, took time.Duration) (audit.Ref, error) {
+	rec, err := newRecord(l, p, req, out, start, took)
+	if err != nil {
+		return audit.Ref{}, err
+	}
+	ref, err := l.journal.Append(context.Background(), rec, p.Durability)
+	if err == nil && n.cfg.Live != nil {
+		n.cfg.Live(rec, ref)
+	}
+	return ref, err
 }
 
 // notReady stands in for the point while no release is in force.

@@ -3,6 +3,7 @@ package edge
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/holdfast-policy/holdfast/runtime/decide"
@@ -14,18 +15,18 @@ import (
 	"github.com/holdfast-policy/holdfast/sdk/wire"
 )
 
-// record describes an answer before it is given.
-func record(l *live, p *decide.Point, req *policy.Request, out decide.Outcome, start time.Time, took time.Duration) (*audit.Record, error) {
+// newRecord describes an answer before it is given.
+func newRecord(l *live, p *decide.Point, req *policy.Request, out decide.Outcome, start time.Time, took time.Duration) (*audit.Record, error) {
 	request, err := req.JSON()
 	if err != nil {
 		return nil, fmt.Errorf("record the request: %w", err)
 	}
 	d := &audit.DecisionRecord{
 		Point:     req.Point,
-		RequestID: req.ID,
-		Subject:   audit.Entity{Type: req.Subject.Type, ID: req.Subject.ID},
-		Action:    req.Action.Name,
-		Resource:  audit.Entity{Type: req.Resource.Type, ID: req.Resource.ID},
+		RequestID: short(req.ID),
+		Subject:   audit.Entity{Type: short(req.Subject.Type), ID: short(req.Subject.ID)},
+		Action:    short(req.Action.Name),
+		Resource:  audit.Entity{Type: short(req.Resource.Type), ID: short(req.Resource.ID)},
 		Request:   audit.NewPart(request),
 
 		Verdict:     out.Decision.Verdict,
@@ -44,6 +45,36 @@ func record(l *live, p *decide.Point, req *policy.Request, out decide.Outcome, s
 		}
 	}
 	return &audit.Record{Kind: audit.KindDecision, Time: start.UnixNano(), Decision: d}, recordRuns(d, p, out.Runs)
+}
+
+// maxShort bounds the members of a record that repeat the request, in bytes;
+// the request itself is there in full.
+const maxShort = 256
+
+// short cuts a text to maxShort bytes, between characters, and marks the cut.
+func short(s string) string {
+	if len(s) <= maxShort {
+		return s
+	}
+	return strings.ToValidUTF8(s[:maxShort], "") + "..."
+}
+
+// CodeTooLarge is the reason code of a denial in the place of a decision whose
+// record would not fit the journal.
+const CodeTooLarge = "decision_too_large"
+
+// tooLarge is the denial that stands in for a decision that no record can hold,
+// whatever the point's fail modes: it keeps what the modules did, but not what
+// they said, so that its own record always fits.
+func tooLarge(out decide.Outcome) decide.Outcome {
+	small := decide.Outcome{Decision: policy.Decision{Epoch: out.Decision.Epoch, Reasons: []policy.Reason{{
+		Code: CodeTooLarge, Text: "the policies said more than a record can hold",
+	}}}}
+	for _, r := range out.Runs {
+		r.Logs = nil
+		small.Runs = append(small.Runs, r)
+	}
+	return small
 }
 
 func recordRuns(d *audit.DecisionRecord, p *decide.Point, runs []decide.Run) (err error) {
@@ -129,9 +160,22 @@ func activationRecord(set *decide.Set, rel *bundle.SignedRelease) *audit.Activat
 	return rec
 }
 
-// refused records that a release was not taken.
+// refusalInterval is how often the refusal of a release becomes a record of its
+// own; those in between are counted in the next one. Anybody who reaches the bus
+// can offer junk, and the journal must not grow with it.
+const refusalInterval = time.Second
+
+// refused records that a release was not taken. The loader calls it for one
+// release at a time.
 func (n *Node) refused(digest wire.Digest, why error) {
-	n.Record(&audit.AdminRecord{Event: "release_refused", Text: why.Error(), Detail: map[string]any{"release": digest.String()}})
+	n.refusals++
+	if time.Since(n.refusedAt) < refusalInterval {
+		return
+	}
+	n.Record(&audit.AdminRecord{
+		Event: "release_refused", Text: why.Error(), Count: n.refusals, Detail: map[string]any{"release": digest.String()},
+	})
+	n.refusedAt, n.refusals = time.Now(), 0
 }
 
 // Record writes an administrative record, if the journal can be written; what

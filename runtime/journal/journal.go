@@ -39,6 +39,9 @@ var (
 	ErrLocked = errors.New("journal is in use by another process")
 	// ErrDurability: the class is not one that a journal can meet.
 	ErrDurability = errors.New("durability class is not offered by the journal")
+	// ErrTooLarge: the record is longer than audit.MaxEntryBytes. Nothing is
+	// poisoned; a shorter one can be appended.
+	ErrTooLarge = errors.New("record is too large")
 	// ErrNoRecords: there is no durable record at that place yet.
 	ErrNoRecords = errors.New("no durable records there")
 )
@@ -251,7 +254,7 @@ func (j *Journal) Append(ctx context.Context, r *audit.Record, class policy.Dura
 		size += len(p.Bytes) + 8
 	}
 	if size > audit.MaxEntryBytes {
-		return audit.Ref{}, fmt.Errorf("append: record of %d bytes; at most %d", size, audit.MaxEntryBytes)
+		return audit.Ref{}, fmt.Errorf("append: %w: %d bytes; at most %d", ErrTooLarge, size, audit.MaxEntryBytes)
 	}
 	g, ref, err := j.enqueue(body, parts, size)
 	if err != nil {

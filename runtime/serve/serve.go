@@ -16,7 +16,9 @@ import (
 	"fmt"
 	"io"
 	"mime"
+	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/holdfast-policy/holdfast/sdk/policy"
@@ -70,7 +72,29 @@ func Handler(d Decider) http.Handler {
 		w.Header().Set("Content-Type", "application/json")
 		_ = json.NewEncoder(w).Encode(d.Status()) // the client may have gone
 	})
-	return mux
+	return fromHere(http.NewCrossOriginProtection().Handler(mux))
+}
+
+// fromHere refuses requests that a web page sent: those of another origin are
+// refused by the handler inside, and here those that reached a loopback address
+// under a name that is not this machine's (DNS rebinding).
+func fromHere(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		local, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
+		if ok && local.IP.IsLoopback() && !isLoopback(r.Host) {
+			(&fail{status: http.StatusMisdirectedRequest, Code: "wrong_host",
+				Message: fmt.Sprintf("Host %.80q is not this machine's; ask by address or as localhost", r.Host)}).write(w)
+			return
+		}
+		h.ServeHTTP(w, r)
+	})
+}
+
+func isLoopback(host string) bool {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	return host == "localhost" || net.ParseIP(strings.Trim(host, "[]")).IsLoopback()
 }
 
 func decide(w http.ResponseWriter, r *http.Request, d Decider) {
@@ -112,11 +136,9 @@ func serverTiming(t policy.Timing) string {
 
 // readBody reads a JSON body of at most policy.MaxRequestBytes.
 func readBody(w http.ResponseWriter, r *http.Request) ([]byte, *fail) {
-	if ct := r.Header.Get("Content-Type"); ct != "" {
-		if kind, _, err := mime.ParseMediaType(ct); err != nil || kind != "application/json" {
-			return nil, &fail{status: http.StatusUnsupportedMediaType, Code: "unsupported_media_type",
-				Message: fmt.Sprintf("Content-Type %.80q; send application/json", ct)}
-		}
+	if ct := r.Header.Get("Content-Type"); !isJSON(ct) {
+		return nil, &fail{status: http.StatusUnsupportedMediaType, Code: "unsupported_media_type",
+			Message: fmt.Sprintf("Content-Type %.80q; send application/json", ct)}
 	}
 	tooLarge := &fail{status: http.StatusRequestEntityTooLarge, Code: "request_too_large",
 		Message: fmt.Sprintf("the body is longer than %d bytes", policy.MaxRequestBytes), Offset: policy.MaxRequestBytes}
@@ -140,6 +162,14 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, *fail) {
 		return nil, &fail{status: http.StatusBadRequest, Code: "unreadable_body", Message: err.Error()}
 	}
 	return body, nil
+}
+
+// isJSON reports whether a body of that Content-Type is taken for JSON: one that
+// says so, one that says nothing, and what `curl -d` says of everything. Pages of
+// other origins are refused before, whatever they say.
+func isJSON(contentType string) bool {
+	kind, _, err := mime.ParseMediaType(contentType)
+	return contentType == "" || err == nil && (kind == "application/json" || kind == "application/x-www-form-urlencoded")
 }
 
 // fail is the body of a 4xx or 5xx.

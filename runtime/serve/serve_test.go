@@ -59,7 +59,7 @@ func send(t *testing.T, server *httptest.Server, raw string) (int, fault) {
 func TestBodiesAreBounded(t *testing.T) {
 	server := httptest.NewServer(serve.Handler(allows{}))
 	defer server.Close()
-	const head = "POST /v1/decide/custom HTTP/1.1\r\nHost: x\r\n"
+	const head = "POST /v1/decide/custom HTTP/1.1\r\nHost: localhost\r\n"
 	chunk := strings.Repeat(" ", policy.MaxRequestBytes/2)
 	chunked := head + "Transfer-Encoding: chunked\r\n\r\n" + strings.Repeat(fmt.Sprintf("%x\r\n%s\r\n", len(chunk), chunk), 3) + "0\r\n\r\n"
 	for name, c := range map[string]struct {
@@ -82,7 +82,7 @@ func TestPlaceOfAFault(t *testing.T) {
 	server := httptest.NewServer(serve.Handler(allows{}))
 	defer server.Close()
 	body := "{\n \"context\": {\"a\": {\"b\": 1e999}}}"
-	_, f := send(t, server, fmt.Sprintf("POST /v1/decide/custom HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", len(body), body))
+	_, f := send(t, server, fmt.Sprintf("POST /v1/decide/custom HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s", len(body), body))
 	if e := f.Error; e.Line != 2 || e.Column == 0 || e.Offset == 0 || e.Pointer != "/context/a/b" {
 		t.Errorf("%+v", e)
 	}
@@ -105,10 +105,10 @@ func TestAnswerCarriesItsTiming(t *testing.T) {
 func TestNodeInTrouble(t *testing.T) {
 	server := httptest.NewServer(serve.Handler(allows{errors.New("broken")}))
 	defer server.Close()
-	if status, f := send(t, server, "POST /v1/decide/custom HTTP/1.1\r\nHost: x\r\nContent-Length: 14\r\n\r\n{\"document\":1}"); status != 500 || f.Error.Code != "internal_error" {
+	if status, f := send(t, server, "POST /v1/decide/custom HTTP/1.1\r\nHost: localhost\r\nContent-Length: 14\r\n\r\n{\"document\":1}"); status != 500 || f.Error.Code != "internal_error" {
 		t.Errorf("%d %+v", status, f)
 	}
-	if status, _ := send(t, server, "GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n"); status != 503 {
+	if status, _ := send(t, server, "GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n"); status != 503 {
 		t.Errorf("readyz: %d", status)
 	}
 }
