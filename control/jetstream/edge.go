@@ -4,11 +4,12 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
 	"time"
+
+	"golang.org/x/mod/sumdb/note"
 
 	"github.com/holdfast-policy/holdfast/sdk/audit"
 	"github.com/holdfast-policy/holdfast/sdk/bus"
@@ -139,10 +140,14 @@ func (s *Source) Package(ctx context.Context, digest wire.Digest, maxSize uint64
 // A Sink ships an edge's records to one region. It is a runtime/ship.Sink.
 type Sink struct {
 	Region
+	// Node is the key of the node's log, Ledger that of the region's ledger.
+	Node, Ledger note.Verifier
 }
 
 // Head returns the last record that the region has of a boot and the fence for
-// the batch after it, both 0 when it has none.
+// the batch after it, both 0 when it has none. It believes only what the node
+// signed: when somebody else has written on the subject, the head is what the
+// ledger has counter-signed, and what follows is shipped again behind the junk.
 func (s Sink) Head(ctx context.Context, node, boot string) (last, fence uint64, err error) {
 	m, err := s.records().Last(ctx, s.record(node, boot))
 	if errors.Is(err, bus.ErrNotFound) {
@@ -151,14 +156,29 @@ func (s Sink) Head(ctx context.Context, node, boot string) (last, fence uint64, 
 	if err != nil {
 		return 0, 0, err
 	}
-	b, err := audit.DecodeBatch(m.Data)
+	if b, err := audit.DecodeBatch(m.Data); err == nil && b.Tenant == s.Tenant && b.Node == node && b.Boot == boot {
+		if _, _, err := b.Verify(s.Node); err == nil {
+			return b.Last(), m.Seq, nil
+		}
+	}
+	last, err = s.cosigned(ctx, node, boot)
+	return last, m.Seq, err
+}
+
+// cosigned is how much of a boot the region's ledger has counter-signed.
+func (s Sink) cosigned(ctx context.Context, node, boot string) (uint64, error) {
+	m, err := s.receipts().Last(ctx, s.receipt(node, boot))
+	if errors.Is(err, bus.ErrNotFound) {
+		return 0, nil
+	}
 	if err != nil {
-		return 0, 0, fmt.Errorf("head of %s: %w", m.Subject, err)
+		return 0, err
 	}
-	if b.Node != node || b.Boot != boot {
-		return 0, 0, fmt.Errorf("head of %s: holds records of %s, boot %s", m.Subject, b.Node, b.Boot)
+	r, err := audit.OpenReceipt(m.Data, s.Node, s.Ledger)
+	if err != nil || r.Tenant != s.Tenant || r.Node != node || r.Boot != boot {
+		return 0, nil // as good as none: the ledger takes again what it has
 	}
-	return b.Last(), m.Seq, nil
+	return r.Size, nil
 }
 
 // Publish stores the frame behind the fence and returns the next fence. A nil

@@ -111,7 +111,7 @@ func (u *uplink) newShipper(node *edge.Node) (*ship.Shipper, error) {
 		if err != nil {
 			return nil, fmt.Errorf("key of region %s: %w", r.Name, err)
 		}
-		sink := jetstream.Sink{Region: jetstream.Region{Conn: u.conn, Tenant: u.cfg.Tenant, Name: r.Name}}
+		sink := jetstream.Sink{Region: jetstream.Region{Conn: u.conn, Tenant: u.cfg.Tenant, Name: r.Name}, Node: key, Ledger: regionKey}
 		cfg.Regions = append(cfg.Regions, ship.Region{Name: r.Name, Sink: sink, Key: regionKey})
 	}
 	return ship.New(cfg)

@@ -144,7 +144,9 @@ func (w *world) ship(j ship.Journal, evidence func(ship.Evidence)) (s *ship.Ship
 	c := ship.Config{Node: node, Key: w.keys.Node(tenant, node), Journal: j, OnEvidence: evidence, Log: slog.New(slog.DiscardHandler)}
 	for _, r := range w.regions {
 		c.Regions = append(c.Regions, ship.Region{
-			Name: r.name, Key: w.keys.Region(tenant, r.name), Sink: jetstream.Sink{Region: jetstream.Region{Conn: w.conn, Tenant: tenant, Name: r.name}}})
+			Name: r.name, Key: w.keys.Region(tenant, r.name), Sink: jetstream.Sink{
+				Region: jetstream.Region{Conn: w.conn, Tenant: tenant, Name: r.name}, Node: w.keys.Node(tenant, node), Ledger: w.keys.Region(tenant, r.name),
+			}})
 	}
 	s, err := ship.New(c)
 	w.must(err)
@@ -408,5 +410,36 @@ func TestNewRefusesHalfAConfig(t *testing.T) {
 		if _, err := ship.New(c); err == nil {
 			t.Errorf("%s: accepted", name)
 		}
+	}
+}
+
+// Whoever may publish can write junk, or a batch that the node never signed, on
+// a node's subject. It stops nothing: what the node signed is shipped behind it,
+// and the junk is evidence.
+func TestJunkOnTheSubjectStopsNothing(t *testing.T) {
+	w := newWorld(t, "ra")
+	first, stop := w.ship(w.journal, nil)
+	w.wait(first, w.write(20))
+	stop()
+	forged, err := w.journal.ReadBatch(w.journal.Boot(), 1, 0, 0)
+	w.must(err)
+	stranger, err := (audit.Checkpoint{Tenant: tenant, Node: node, Boot: w.journal.Boot(), Size: 1 << 40}).Sign(w.regions[0].key)
+	w.must(err)
+	forged.First, forged.Frontier, forged.Entries, forged.Checkpoint = 1<<40, forged.Frontier[:0], forged.Entries[:1], stranger
+	frames := [][]byte{[]byte("junk")}
+	if frame, err := forged.Encode(); err == nil {
+		frames = append(frames, frame)
+	}
+	anybody := jetstream.Sink{Region: jetstream.Region{Conn: w.conn, Tenant: tenant, Name: "ra"}, Node: w.keys.Node(tenant, node), Ledger: w.keys.Region(tenant, "ra")}
+	for _, frame := range frames {
+		_, fence, err := anybody.Head(t.Context(), node, w.journal.Boot())
+		w.must(err)
+		_, err = anybody.Publish(t.Context(), node, w.journal.Boot(), fence, frame)
+		w.must(err)
+		s, stop := w.ship(w.journal, func(e ship.Evidence) { t.Errorf("%+v", e) })
+		size := w.write(10)
+		w.wait(s, size)
+		stop()
+		until(t, "the junk to be evidence", func() bool { return w.regions[0].book.Status().Evidence > 0 })
 	}
 }
