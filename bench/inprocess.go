@@ -150,7 +150,14 @@ func (d *decider) fromBytes() error {
 
 func (d *decider) encoded() error {
 	m := &d.point.Modules[0]
-	_, err := m.Module.Call(abi.Call{Input: d.input, Entrypoint: m.Entrypoint, Now: 1})
+	out, err := m.Module.Call(abi.Call{Input: d.input, Entrypoint: m.Entrypoint, Now: 1})
+	if err != nil {
+		return err
+	}
+	decision, err := m.Codec.Decode(out.Output)
+	if err == nil && decision.Verdict != d.want {
+		err = fmt.Errorf("%+v", decision)
+	}
 	return err
 }
 

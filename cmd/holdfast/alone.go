@@ -86,6 +86,9 @@ func (s *story) kill(ctx context.Context, p *process) (*process, error) {
 	asker.close()
 	s.tally.tolerant = false
 	<-p.done
+	if how := p.cmd.ProcessState.String(); how != "signal: killed" {
+		return p, fmt.Errorf("the node did not die of kill -9: %s", how)
+	}
 	next, err := startProcess(ctx, s.cfg)
 	if err != nil {
 		return p, fmt.Errorf("start again after kill -9: %w", err)

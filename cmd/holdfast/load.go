@@ -38,6 +38,8 @@ type tally struct {
 	tolerant bool
 	decide   []time.Duration
 	record   []time.Duration
+	// countOnly keeps nothing of single answers: for load without an end.
+	countOnly bool
 }
 
 func newTally() *tally {
@@ -60,9 +62,11 @@ func (t *tally) add(c demo.Call, a policy.Answer, err error) {
 	}
 	t.verdicts[a.Verdict]++
 	t.durability[a.Durability]++
-	t.decide = append(t.decide, a.Timing.Decide)
-	t.record = append(t.record, a.Timing.Record)
-	if a.Recorded {
+	if !t.countOnly {
+		t.decide = append(t.decide, a.Timing.Decide)
+		t.record = append(t.record, a.Timing.Record)
+	}
+	if a.Recorded && !t.countOnly {
 		name := recordName{a.Node, a.Boot, a.Seq}
 		if _, ok := t.answered[name]; ok {
 			t.twice++

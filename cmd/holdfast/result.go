@@ -78,6 +78,9 @@ type recordsResult struct {
 	Admin    uint64            `json:"admin"`
 }
 
+// minDecisions is how many decisions the story must have asked for.
+const minDecisions = 900
+
 // faults lists what did not hold, in words; nil when everything did.
 func (r *result) faults() (faults []string) {
 	check := func(n uint64, what string) {
@@ -91,6 +94,18 @@ func (r *result) faults() (faults []string) {
 	check(r.Records.Doubled, "records doubled")
 	check(r.Records.Gaps, "gaps")
 	check(r.Records.Altered, "records altered")
+	// What was never tried cannot have held.
+	if r.Decisions.Total < minDecisions || r.Records.Answered == 0 || r.Enforced.Of != r.Edges || r.Edges == 0 {
+		faults = append(faults, fmt.Sprintf("too little was tried: %d decisions, %d answered, %d nodes", r.Decisions.Total, r.Records.Answered, r.Enforced.Of))
+	}
+	if len(r.Records.Regions) != r.Regions || r.Regions > 0 && r.Cut.Decisions == 0 || r.Regions == 0 && r.Kill == nil {
+		faults = append(faults, "a chapter is missing")
+	}
+	for name, n := range r.Records.Regions {
+		if n != r.Records.Journal {
+			faults = append(faults, fmt.Sprintf("region %s holds %d of %d records", name, n, r.Records.Journal))
+		}
+	}
 	if r.Enforced.Nodes != r.Enforced.Of {
 		faults = append(faults, fmt.Sprintf("in force on %d of %d nodes", r.Enforced.Nodes, r.Enforced.Of))
 	}

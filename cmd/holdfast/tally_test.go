@@ -10,7 +10,13 @@ import (
 
 // Every claim of the result is one that can fail.
 func TestEachFaultIsAFault(t *testing.T) {
-	whole := func() *result { return &result{Verified: true, Enforced: enforcedResult{Nodes: 3, Of: 3}} }
+	whole := func() *result {
+		return &result{
+			Regions: 2, Edges: 3, Verified: true, Enforced: enforcedResult{Nodes: 3, Of: 3},
+			Decisions: decisionResult{Total: 2000}, Cut: cutResult{Decisions: 1000},
+			Records: recordsResult{Answered: 2000, Journal: 2000, Regions: map[string]uint64{"eu": 2000, "us": 2000}},
+		}
+	}
 	if faults := whole().faults(); len(faults) != 0 {
 		t.Errorf("nothing is wrong, but %q", faults)
 	}
@@ -23,6 +29,12 @@ func TestEachFaultIsAFault(t *testing.T) {
 		"altered":        func(r *result) { r.Records.Altered = 1 },
 		"not everywhere": func(r *result) { r.Enforced.Nodes = 2 },
 		"not verified":   func(r *result) { r.Verified = false },
+		"nothing asked":  func(r *result) { r.Decisions.Total = 0 },
+		"none answered":  func(r *result) { r.Records.Answered = 0 },
+		"a node missing": func(r *result) { r.Edges = 4 },
+		"no cut":         func(r *result) { r.Cut.Decisions = 0 },
+		"a region short": func(r *result) { r.Records.Regions["us"] = 1999 },
+		"one region":     func(r *result) { delete(r.Records.Regions, "us") },
 	} {
 		r := whole()
 		damage(r)

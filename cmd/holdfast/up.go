@@ -188,6 +188,7 @@ func gentleLoad(ctx context.Context, e *env, fleet *assembly.Fleet) error {
 		return err
 	}
 	t := newTally()
+	t.countOnly = true
 	a, err := newAsker(fleet.URLs(), t)
 	if err != nil {
 		return err
@@ -201,6 +202,9 @@ func gentleLoad(ctx context.Context, e *env, fleet *assembly.Fleet) error {
 	p.line("%d decisions, %d denied, %d failed", decisions, t.verdicts[policy.Deny], failed)
 	for _, text := range t.failures {
 		p.line("  %s", text)
+	}
+	if failed > 0 {
+		return checkFailed("%d decisions failed", failed)
 	}
 	return p.err
 }

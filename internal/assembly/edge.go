@@ -91,6 +91,11 @@ func StartEdge(ctx context.Context, cfg EdgeConfig) (_ *Edge, err error) {
 	if e.node, err = edge.Open(ctx, nodeConfig); err != nil {
 		return nil, fmt.Errorf("node %s: %w", cfg.Node, err)
 	}
+	if e.uplink != nil {
+		if e.uplink.shipper, err = e.uplink.newShipper(e.node); err != nil {
+			return nil, fmt.Errorf("node %s: %w", cfg.Node, err)
+		}
+	}
 	if e.listener, err = net.Listen("tcp", cfg.Listen); err != nil {
 		return nil, fmt.Errorf("node %s: %w", cfg.Node, err)
 	}
@@ -114,7 +119,7 @@ func (e *Edge) run(cfg EdgeConfig) {
 		}
 	})
 	if e.uplink != nil {
-		e.running.Go(func() { e.uplink.run(ctx, e.node) })
+		e.running.Go(func() { _ = e.uplink.shipper.Run(ctx) }) // its error is the context's
 	}
 }
 
@@ -140,7 +145,9 @@ func (e *Edge) Close() error {
 	defer cancel()
 	var errs []error
 	if e.http != nil {
-		errs = append(errs, e.http.Shutdown(ctx))
+		if err := e.http.Shutdown(ctx); err != nil { // somebody is too slow: no answer may outlive the journal
+			errs = append(errs, err, e.http.Close())
+		}
 	} else if e.listener != nil {
 		errs = append(errs, e.listener.Close())
 	}
@@ -154,7 +161,7 @@ func (e *Edge) Close() error {
 	}
 	e.running.Wait()
 	if e.node != nil {
-		errs = append(errs, e.node.Close(ctx))
+		errs = append(errs, e.node.Close(context.Background()))
 	}
 	if e.uplink != nil {
 		e.uplink.close()

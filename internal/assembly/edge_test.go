@@ -334,3 +334,64 @@ allow := {"verdict": "allow", "reasons": [{"code": sprintf("c%d", [i]), "text": 
 		}
 	}
 }
+
+// Releases that must not come into force do not, the node says why and records
+// it, and what was in force stays.
+func TestRefusedReleases(t *testing.T) {
+	o := newOne(t)
+	o.start()
+	o.publish(regoPackage(t, allowAda), nil)
+	in := filepath.Join(o.home.Layout().Published(), "releases")
+	good, err := os.ReadFile(filepath.Join(in, fmt.Sprintf("%020d.dsse", 1)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	author, err := bundle.ReadPrivateKey(o.home.Layout().PrivateKey("author"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	release := &bundle.Release{Tenant: "demo", Epoch: 2, Fallback: bundle.FallbackNone, Points: []bundle.Point{{Name: "custom", Durability: policy.Synced,
+		Packages: []bundle.PackageRef{{Name: "p", Digest: wire.Sum([]byte("nothing")), Size: 1}}}}}
+	byAuthor, err := bundle.SignRelease(release, author)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, envelope := range map[string][]byte{
+		"altered":         bytes.Replace(good, []byte(`"payload":"`), []byte(`"payload":"AAAA`), 1),
+		"unsigned":        []byte(`{"payloadType":"application/vnd.holdfast.release.v1+cbor","payload":"oA==","signatures":[]}`),
+		"by the author":   byAuthor,
+		"no envelope":     []byte("junk"),
+		"of another kind": mustRead(t, o.home.Layout().TrustRoot()),
+	} {
+		before := o.edge.Node().Status().Refused
+		file := filepath.Join(in, fmt.Sprintf("%020d.dsse", 2))
+		if err := os.WriteFile(file, envelope, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		o.waitFor(name+" to be refused", func() bool { return o.edge.Node().Status().Refused != before })
+		if a := o.ask(`{"document":{"user":"ada"}}`); a.Verdict != policy.Allow || a.Epoch != 1 {
+			t.Errorf("%s: %+v", name, a)
+		}
+	}
+	refused := 0
+	for _, r := range o.records() {
+		if r.Kind == audit.KindAdmin && r.Admin.Event == "release_refused" && r.Admin.Text != "" {
+			refused++
+		}
+		if r.Kind == audit.KindActivation && (r.Activation.Epoch != 1 || r.Activation.Author == r.Activation.Approver) {
+			t.Errorf("activated: %+v", r.Activation)
+		}
+	}
+	if refused == 0 {
+		t.Error("no refusal is recorded")
+	}
+}
+
+func mustRead(t *testing.T, path string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}

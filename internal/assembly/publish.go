@@ -74,8 +74,7 @@ func (h *Home) Publish(points []bundle.Point, packages map[wire.Digest][]byte) (
 	return h.publish(points, packages, nil)
 }
 
-// publish calls handOver with the envelope, when there is one, before the
-// folder shows the release.
+// publish also calls handOver, when there is one, with the signed release.
 func (h *Home) publish(points []bundle.Point, packages map[wire.Digest][]byte, handOver func(Published, []byte) (time.Time, error)) (p Published, err error) {
 	last, err := h.lastRelease()
 	if err != nil {
@@ -92,12 +91,16 @@ func (h *Home) publish(points []bundle.Point, packages map[wire.Digest][]byte, h
 		}
 	}
 	p = Published{Epoch: last.Epoch, Digest: last.Digest, At: time.Now()}
+	// Kept before it is handed over: what is tried again are the same bytes.
+	if err := writeNew(filepath.Join(h.layout.Published(), "releases", fmt.Sprintf("%020d.dsse", p.Epoch)), last.Envelope); err != nil {
+		return p, err
+	}
 	if handOver != nil {
 		if p.At, err = handOver(p, last.Envelope); err != nil {
 			return p, fmt.Errorf("publish epoch %d: %w", p.Epoch, err)
 		}
 	}
-	return p, writeNew(filepath.Join(h.layout.Published(), "releases", fmt.Sprintf("%020d.dsse", p.Epoch)), last.Envelope)
+	return p, nil
 }
 
 // sign makes the release that follows last, which is nil for the first one.

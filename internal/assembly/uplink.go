@@ -30,20 +30,18 @@ type RegionLink struct {
 // An uplink is an edge's side of NATS: its own server, a leaf of the regions,
 // through which releases come and records and live decisions go.
 type uplink struct {
-	cfg    EdgeConfig
-	server *embed.Server
-	conn   *bus.Conn
-	source *jetstream.Source
-	// ready is closed when shipper is set, which stays nil when it cannot be made.
-	ready   chan struct{}
-	shipper *ship.Shipper
+	cfg     EdgeConfig
+	server  *embed.Server
+	conn    *bus.Conn
+	source  *jetstream.Source
+	shipper *ship.Shipper // made when there is a node
 }
 
 // drainShipping bounds how long a stopping edge waits for the regions.
 const drainShipping = 3 * time.Second
 
 func newUplink(ctx context.Context, cfg EdgeConfig) (*uplink, error) {
-	u := &uplink{cfg: cfg, ready: make(chan struct{})}
+	u := &uplink{cfg: cfg}
 	var hubs, names []string
 	for _, r := range cfg.Regions {
 		hubs, names = append(hubs, r.Leaf), append(names, r.Name)
@@ -66,24 +64,8 @@ func newUplink(ctx context.Context, cfg EdgeConfig) (*uplink, error) {
 	return u, nil
 }
 
-// run ships the node's journal to every region until ctx ends.
-func (u *uplink) run(ctx context.Context, node *edge.Node) {
-	var err error
-	u.shipper, err = u.newShipper(node)
-	close(u.ready)
-	if err != nil {
-		u.cfg.Log.Error("records are not shipped", "node", u.cfg.Node, "err", err)
-		return
-	}
-	_ = u.shipper.Run(ctx) // its error is the context's
-}
-
 // drain waits a bounded time until every region has counter-signed everything.
 func (u *uplink) drain(node *edge.Node) error {
-	<-u.ready
-	if u.shipper == nil {
-		return nil
-	}
 	ctx, cancel := context.WithTimeout(context.Background(), drainShipping)
 	defer cancel()
 	for _, b := range node.Journal().Boots() {

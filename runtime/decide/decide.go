@@ -4,6 +4,7 @@
 package decide
 
 import (
+	"errors"
 	"maps"
 	"reflect"
 	"slices"
@@ -107,7 +108,7 @@ func (p *Point) run(m *Module, in *inputs, now int64) Run {
 	res, err := m.Module.Call(abi.Call{Input: input, Entrypoint: m.Entrypoint, Fuel: m.Fuel, Now: now})
 	if err != nil {
 		code, detail, fuel := abi.TrapHost, err.Error(), uint64(0)
-		if trap, ok := err.(*abi.Trap); ok {
+		if trap, ok := errors.AsType[*abi.Trap](err); ok {
 			code, detail, fuel = trap.Code, trap.Detail, trap.Fuel
 		}
 		return p.failed(m, code, detail, fuel, res.Logs)
@@ -133,16 +134,24 @@ func (p *Point) failed(m *Module, code abi.TrapCode, detail string, fuel uint64,
 }
 
 // Combine merges the answers of a point's modules. No answer at all is a
-// denial. Reasons and obligations come from the modules that agree with the
-// combined verdict on whether the asker may go on; two different values deny.
+// denial. Reasons, obligations and the value come from the modules that agree
+// with the combined verdict on whether the asker may go on; two different values
+// of theirs deny.
 func Combine(runs []Run) policy.Decision {
 	if len(runs) == 0 {
 		return policy.Decision{}
 	}
 	out := policy.Decision{Verdict: policy.Allow}
 	for i := range runs {
+		out.Verdict = min(out.Verdict, runs[i].Decision.Verdict)
+	}
+	for i := range runs {
 		d := &runs[i].Decision
-		out.Verdict = min(out.Verdict, d.Verdict)
+		if d.Verdict != out.Verdict && !(d.Verdict.Permits() && out.Verdict.Permits()) {
+			continue
+		}
+		out.Reasons = append(out.Reasons, d.Reasons...)
+		out.Obligations = append(out.Obligations, d.Obligations...)
 		switch {
 		case d.Value == nil:
 		case out.Value == nil:
@@ -151,13 +160,6 @@ func Combine(runs []Run) policy.Decision {
 			return policy.Decision{Reasons: []policy.Reason{{
 				Code: CodeValuesDiffer, Text: "two policies of this point returned different values",
 			}}}
-		}
-	}
-	for i := range runs {
-		d := &runs[i].Decision
-		if d.Verdict == out.Verdict || (d.Verdict.Permits() && out.Verdict.Permits()) {
-			out.Reasons = append(out.Reasons, d.Reasons...)
-			out.Obligations = append(out.Obligations, d.Obligations...)
 		}
 	}
 	return out
