@@ -109,8 +109,9 @@ type Journal struct {
 	due    chan struct{} // tells the checkpointer that one is due
 	stop   chan struct{} // closed by Close
 	writer chan struct{} // closed when the writer has ended
+	commit chan struct{} // holds one token while somebody commits
 	signer chan struct{} // closed when the checkpointer has ended
-	out    output        // owned by the writer
+	out    output        // of whoever holds the token
 
 	mu      sync.Mutex
 	next    uint64   // seq of the next record
@@ -195,7 +196,7 @@ func begin(cfg Config, unlock func() error) (*Journal, error) {
 	j := &Journal{
 		cfg: cfg, boot: boot, past: past, report: reportOf(boot, past), unlock: unlock,
 		wake: make(chan struct{}, 1), due: make(chan struct{}, 1), stop: make(chan struct{}),
-		writer: make(chan struct{}), signer: make(chan struct{}),
+		writer: make(chan struct{}), signer: make(chan struct{}), commit: make(chan struct{}, 1),
 		next: 1, changed: make(chan struct{}),
 	}
 	if err := j.out.begin(&j.cfg, boot); err != nil {
@@ -260,6 +261,7 @@ func (j *Journal) Append(ctx context.Context, r *audit.Record, class policy.Dura
 	if err != nil {
 		return audit.Ref{}, err
 	}
+	j.lead(g, class)
 	return ref, g.wait(ctx, class)
 }
 
