@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"time"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -90,6 +91,7 @@ func (j *Journal) lead(g *group, class policy.Durability) {
 	}
 	select {
 	case j.commit <- struct{}{}:
+		runtime.Gosched() // who is about to append shares the fsync
 		j.drain(g)
 		<-j.commit
 	default:
