@@ -235,8 +235,8 @@ func (j *Journal) Boot() string { return j.boot.id }
 
 // Append assigns the record's seq, writes it, and returns when class is met:
 // policy.Written after the write, which waits for the fsync of the group
-// before, policy.Synced after the fsync; any other class is ErrDurability. A record of more than audit.MaxEntryBytes is an error.
-// r is not changed, and only read until Append returns. When ctx ends while
+// before, policy.Synced after the fsync; any other class is ErrDurability. A
+// record of more than audit.MaxEntryBytes is ErrTooLarge. r is not changed, and only read until Append returns. When ctx ends while
 // Append waits, the record may or may not be there.
 func (j *Journal) Append(ctx context.Context, r *audit.Record, class policy.Durability) (audit.Ref, error) {
 	if class != policy.Written && class != policy.Synced {
