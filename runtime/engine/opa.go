@@ -2,6 +2,7 @@ package engine
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,7 +14,7 @@ import (
 
 // opaHeadroom is the free memory behind the data that every call begins with,
 // in bytes; a call that needs more grows the memory and costs its instance.
-const opaHeadroom = 256 << 10
+const opaHeadroom = 1 << 20
 
 // opaModule is what all instances of one opa_1 module have in common.
 type opaModule struct {
@@ -21,6 +22,7 @@ type opaModule struct {
 	builtins    map[int32]builtin
 	context     uint64 // address of the evaluation context, which has the data
 	heap        uint64 // first free address, where the input goes
+	known       bool   // values lie as image and dump expect, see probe
 }
 
 // opaGuest speaks OPA's ABI 1.2 and later. It does not use the one-shot
@@ -28,6 +30,9 @@ type opaModule struct {
 type opaGuest struct {
 	heapSet, jsonParse, setInput, setEntrypoint, eval, result, jsonDump api.Function
 	malloc, valueDump, valueParse                                       api.Function
+
+	image image // of the input of the call that runs
+	dump  dump  // of its result
 }
 
 func newOPAGuest(m api.Module) *opaGuest {
@@ -140,6 +145,9 @@ func (g *opaGuest) prepare(i *instance, data uint64) error {
 	if _, trap = i.run(g.heapSet, opa.heap); trap != nil {
 		return trap
 	}
+	if opa.known, trap = g.probe(i); trap != nil {
+		return fmt.Errorf("probe: %w", trap)
+	}
 	return nil
 }
 
@@ -174,47 +182,134 @@ func (i *instance) text(at uint64) ([]byte, bool) {
 
 // call evaluates an entry point. The steps go on with what the one before answered.
 func (g *opaGuest) call(i *instance, call abi.Call) ([]byte, *abi.Trap) {
-	opa := &i.module.opa
 	if len(call.Input) > 0 {
 		if trap := g.input(i, call.Input); trap != nil {
 			return nil, trap
 		}
 	}
-	if _, trap := i.run(g.setEntrypoint, opa.context, uint64(uint32(call.Entrypoint))); trap != nil {
+	if trap := g.set(i, g.setEntrypoint, contextEntrypoint, uint64(uint32(call.Entrypoint))); trap != nil {
 		return nil, trap
 	}
-	if _, trap := i.run(g.eval, opa.context); trap != nil {
+	if _, trap := i.run(g.eval, i.module.opa.context); trap != nil {
 		return nil, trap
 	}
-	value, trap := i.run(g.result, opa.context)
-	if trap != nil {
-		return nil, trap
-	}
-	text, trap := i.run(g.jsonDump, value)
-	if trap != nil {
-		return nil, trap
-	}
-	output, _ := i.text(text)
-	return output, nil
+	return g.output(i)
 }
 
-// input writes the input behind the heap, moves the heap behind it and parses it.
+// Fields of OPA's evaluation context.
+const (
+	contextInput      = 0
+	contextResult     = 8
+	contextEntrypoint = 12
+)
+
+// set sets a field of the evaluation context, by the guest's function where the
+// layout is not known.
+func (g *opaGuest) set(i *instance, setter api.Function, field uint32, value uint64) *abi.Trap {
+	opa := &i.module.opa
+	if !opa.known {
+		_, trap := i.run(setter, opa.context, value)
+		return trap
+	}
+	if view, ok := i.writable(uint32(opa.context)+field, 4); ok {
+		binary.LittleEndian.PutUint32(view, uint32(value))
+	}
+	return nil
+}
+
+// input makes the input the guest's: as an image where that is possible, else by
+// the guest's own parser.
 func (g *opaGuest) input(i *instance, input []byte) *abi.Trap {
-	at, length := i.module.opa.heap, uint64(len(input))
+	if i.module.opa.known {
+		value, trap := g.place(i, input)
+		if trap != nil {
+			return trap
+		}
+		if value != 0 {
+			return g.set(i, g.setInput, contextInput, value)
+		}
+	}
+	value, trap := g.parse(i, i.module.opa.heap, input)
+	if trap != nil {
+		return trap
+	}
+	return g.set(i, g.setInput, contextInput, value)
+}
+
+// valueFuelShift is what an image and a result cost: one unit for 8 bytes.
+const valueFuelShift = 3
+
+// place writes the input's image behind the heap and moves the heap behind it.
+// It returns 0 where the guest's own parser must be asked.
+func (g *opaGuest) place(i *instance, input []byte) (uint64, *abi.Trap) {
+	defer g.image.forget()
+	heap := i.module.opa.heap
+	most, _ := i.memory.Definition().Max()
+	value, ok := g.image.build(uint32(heap), int(uint64(most)<<16-heap), input)
+	end := align(heap + uint64(len(g.image.out)))
+	if !ok || !i.room(end) {
+		return 0, nil
+	}
+	if !i.spend(uint64(len(g.image.out)) >> valueFuelShift) {
+		return 0, &abi.Trap{Code: abi.TrapFuel}
+	}
+	i.write(uint32(heap), g.image.out)
+	_, trap := i.run(g.heapSet, end)
+	return uint64(value), trap
+}
+
+// parse writes the input behind the heap, moves the heap behind it and has the
+// guest parse it.
+func (g *opaGuest) parse(i *instance, at uint64, input []byte) (uint64, *abi.Trap) {
+	length := uint64(len(input))
 	if !i.room(at + length) {
-		return &abi.Trap{Code: abi.TrapInput, Detail: "the guest has no room"}
+		return 0, &abi.Trap{Code: abi.TrapInput, Detail: "the guest has no room"}
 	}
 	i.write(uint32(at), input)
 	if _, trap := i.run(g.heapSet, align(at+length)); trap != nil {
-		return trap
+		return 0, trap
 	}
 	value, trap := i.run(g.jsonParse, at, length)
 	if trap != nil {
-		return trap
+		return 0, trap
 	}
 	if uint32(value) == 0 {
-		return &abi.Trap{Code: abi.TrapInput, Detail: "the guest cannot parse the input"}
+		return 0, &abi.Trap{Code: abi.TrapInput, Detail: "the guest cannot parse the input"}
 	}
-	_, trap = i.run(g.setInput, i.module.opa.context, value)
-	return trap
+	return value, nil
+}
+
+// output writes the result as JSON, by the guest's own writer where the host
+// cannot.
+func (g *opaGuest) output(i *instance) ([]byte, *abi.Trap) {
+	if i.module.opa.known {
+		memory, _ := i.memory.Read(0, i.memory.Size())
+		result := binary.LittleEndian.Uint32(memory[i.module.opa.context+contextResult:])
+		if text, ok := g.dump.json(memory, result); ok {
+			i.spend(uint64(len(text)) >> valueFuelShift)
+			return text, nil
+		}
+	}
+	value, trap := i.run(g.result, i.module.opa.context)
+	if trap != nil {
+		return nil, trap
+	}
+	return g.written(i, value)
+}
+
+// written returns the guest's own JSON of a value.
+func (g *opaGuest) written(i *instance, value uint64) ([]byte, *abi.Trap) {
+	at, trap := i.run(g.jsonDump, value)
+	if trap != nil {
+		return nil, trap
+	}
+	text, _ := i.text(at)
+	return text, nil
+}
+
+// spend takes units of fuel outside of the guest and reports whether there were so many.
+func (i *instance) spend(units uint64) bool {
+	left := int64(i.fuel.Get()) - int64(units)
+	i.fuel.Set(uint64(left))
+	return left >= 0
 }

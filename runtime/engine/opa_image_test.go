@@ -1,0 +1,161 @@
+package engine
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"github.com/open-policy-agent/opa/v1/compile"
+
+	"github.com/holdfast-policy/holdfast/sdk/abi"
+)
+
+// echo answers its input, and nothing for none.
+const echo = `package p
+
+x := input
+`
+
+// newEcho loads echo and takes its one instance.
+func newEcho(tb testing.TB) (*instance, *opaGuest) {
+	tb.Helper()
+	ctx := context.Background()
+	c := compile.New().WithTarget(compile.TargetWasm).WithEntrypoints("p/x").WithFS(singleFile("p.rego", echo)).WithPaths("p.rego")
+	if err := c.Build(ctx); err != nil {
+		tb.Fatal(err)
+	}
+	e, err := New(ctx, Config{})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	m, err := e.Load(ctx, Spec{Name: "echo", Wasm: c.Bundle().WasmModules[0].Raw, ABI: abi.OPA1, Pool: 1})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	i, err := m.acquire()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		m.giveBack(i)
+		m.Close(ctx)
+		e.Close(ctx)
+	})
+	if !m.opa.known {
+		tb.Fatal("the values of OPA's own library are not known")
+	}
+	return i, i.guest.(*opaGuest)
+}
+
+// compareForms makes a document in both ways and compares them, and both ways
+// of writing it.
+func compareForms(tb testing.TB, i *instance, g *opaGuest, input []byte) (built bool) {
+	tb.Helper()
+	i.begin(abi.MaxFuel, 1)
+	heap := i.module.opa.heap
+	ours, ok := g.image.build(uint32(heap), 256<<10, input)
+	if !ok {
+		return false
+	}
+	if !i.write(uint32(heap), g.image.out) {
+		tb.Fatal("no room")
+	}
+	theirs, trap := g.parse(i, align(heap+uint64(len(g.image.out))), input)
+	if trap != nil {
+		tb.Fatalf("the guest does not parse %q: %v", input, trap)
+	}
+	text, trap := g.written(i, uint64(ours))
+	if trap != nil {
+		tb.Fatalf("the guest does not write the image of %q: %v", input, trap)
+	}
+	text = bytes.Clone(text)
+	memory, _ := i.memory.Read(0, i.memory.Size())
+	same := &twins{dump{memory: memory, steps: 1 << 20}}
+	if !same.same(ours, uint32(theirs)) {
+		tb.Errorf("another form than the guest's for %q", input)
+	}
+	if mine, ok := g.dump.json(memory, ours); ok && !bytes.Equal(mine, text) {
+		tb.Errorf("the host writes %q, the guest %q", mine, text)
+	}
+	if !i.restore() {
+		tb.Fatal("the memory grew")
+	}
+	return true
+}
+
+func TestImage(t *testing.T) {
+	i, g := newEcho(t)
+	var wide, many strings.Builder
+	for n := range 100 {
+		fmt.Fprintf(&wide, `,"name%d":%d`, n, n)
+		fmt.Fprintf(&many, `,%d`, n)
+	}
+	for _, document := range []string{
+		probeDocument, `0`, `-0`, `12345`, `123456789012345`, `1234567890123456`, `1e400`, `"x"`, `null`, `true`, ` [ ] `, `{}`, `[[],[[]],{}]`,
+		`{"a":{"a":{"a":1}},"b":[{"c":null}]}`, `{"":""}`, `"\u0000\u001f\u00e9\ud83d\ude00é😀"`, `{"` + strings.Repeat("k", 300) + `":"` + strings.Repeat("v", 300) + `"}`,
+		"{" + wide.String()[1:] + "}", "[" + many.String()[1:] + "]", `{"b":1,"a":2,"é":3,"z":4,"ê":5}`,
+		strings.Repeat("[", 150) + strings.Repeat("]", 150),
+	} {
+		if !json.Valid([]byte(document)) {
+			t.Errorf("%.50q is not JSON", document)
+		}
+		if !compareForms(t, i, g, []byte(document)) {
+			t.Errorf("%.50q is left to the guest", document)
+		}
+	}
+}
+
+// TestImageLeavesToTheGuest lists what the guest's own parser must judge.
+func TestImageLeavesToTheGuest(t *testing.T) {
+	var m image
+	for _, document := range []string{
+		``, ` `, `{`, `[1,`, `[1 2]`, `{"a"}`, `{"a":1,}`, `{"a":1,"a":2}`, `{1:2}`, `01`, `1.`, `-`, `1e`, `+1`, `.5`, `tru`, `nul`, `"`, `"\x"`, `"\u12"`, `"\ud800"`, `"\ud83dx"`,
+		"\"\x01\"", "\"\xff\"", "\"\\n\xff\"", `1 2`, `{} x`, "\x00", `[1]]`, strings.Repeat("[", 300) + strings.Repeat("]", 300),
+	} {
+		if _, ok := m.build(16, 1<<20, []byte(document)); ok {
+			t.Errorf("%.50q has an image", document)
+		}
+	}
+	if _, ok := m.build(16, 100, []byte(`[1,2,3,4,5,6]`)); ok {
+		t.Error("the bound of the size is not kept")
+	}
+}
+
+func FuzzImage(f *testing.F) {
+	for _, seed := range []string{probeDocument, `{"a":[1,"x\u00e9",{"b":null}]}`, `[1e5,-0,{"é":{}}]`, `{"a":1,"a":2}`} {
+		f.Add([]byte(seed))
+	}
+	i, g := newEcho(f)
+	f.Fuzz(func(t *testing.T, document []byte) {
+		if len(document) > 2048 || !compareForms(t, i, g, document) {
+			return
+		}
+		if !json.Valid(document) {
+			t.Errorf("%q has an image and is not JSON", document)
+		}
+	})
+}
+
+// FuzzDump lets the writer loose on memory that means nothing.
+func FuzzDump(f *testing.F) {
+	var m image
+	m.build(0, 1<<20, []byte(probeDocument))
+	f.Add(m.out, uint32(len(m.out)-16))
+	f.Add([]byte{6, 0, 0, 0, 16, 0, 0, 0, 1, 0, 0, 0, 9, 0, 0, 0, 16, 0, 0, 0, 16, 0, 0, 0}, uint32(0))
+	f.Fuzz(func(t *testing.T, memory []byte, at uint32) {
+		var d dump
+		if text, ok := d.json(memory, at); ok && len(text) == 0 {
+			t.Error("a value without a text")
+		}
+		same := &twins{dump{memory: memory, steps: 1 << 16}}
+		same.same(at, at/2)
+	})
+}
+
+func singleFile(name, text string) fstest.MapFS {
+	return fstest.MapFS{name: &fstest.MapFile{Data: []byte(text)}}
+}
