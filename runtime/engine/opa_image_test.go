@@ -151,7 +151,7 @@ func FuzzDump(f *testing.F) {
 		if text, ok := d.json(memory, at); ok && len(text) == 0 {
 			t.Error("a value without a text")
 		}
-		same := &twins{dump{memory: memory, steps: 1 << 16}}
+		same := &twins{dump{memory: memory, steps: maxProbeSteps}}
 		same.same(at, at/2)
 	})
 }
