@@ -22,7 +22,7 @@ import (
 	"github.com/holdfast-policy/holdfast/sdk/policy"
 )
 
-//go:embed testdata/rbac
+//go:embed testdata/rbac testdata/rego
 var testdata embed.FS
 
 // calls is how many decisions one round times.

@@ -32,7 +32,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	b := &bench{out: stdout, rounds: *rounds, length: time.Duration(*seconds * float64(time.Second))}
 	b.line("Holdfast bench: %s %s/%s, %d CPUs, %s, medians of %d rounds", time.Now().UTC().Format(time.DateOnly),
 		runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), runtime.Version(), b.rounds)
-	for _, part := range []func(context.Context) error{b.inProcess, b.overHTTP, b.propagation} {
+	for _, part := range []func(context.Context) error{b.inProcess, b.inRego, b.overHTTP, b.propagation} {
 		if err := part(ctx); err != nil {
 			fmt.Fprintf(stderr, "bench: %v\n", err)
 			return 1
