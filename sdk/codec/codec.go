@@ -42,7 +42,13 @@ func For(kind abi.Kind) (Codec, error) {
 // holdfastV1 is deterministic CBOR with the text keys of policy.Request.
 type holdfastV1 struct{}
 
-func (holdfastV1) Encode(r *policy.Request) ([]byte, error) { return wire.Marshal(r) }
+func (holdfastV1) Encode(r *policy.Request) ([]byte, error) {
+	full, err := r.WithDocument()
+	if err != nil {
+		return nil, err
+	}
+	return wire.Marshal(full)
+}
 
 func (holdfastV1) Init(params map[string]any, data []byte) ([]byte, error) {
 	doc := map[string]any{"params": orEmpty(params)}

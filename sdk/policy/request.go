@@ -61,7 +61,8 @@ type Request struct {
 	Supported []string `json:"supported_obligations,omitempty" cbor:"supported_obligations,omitempty"`
 	Signals   []Signal `json:"signals,omitempty" cbor:"signals,omitempty"`
 	// Document is a bare input document, as OPA's clients send it. With one,
-	// subject, action and resource may be empty.
+	// subject, action and resource may be empty. ParseRequest may leave it to
+	// WithDocument.
 	Document any `json:"document,omitempty" cbor:"document,omitempty"`
 
 	// source is the JSON object that the request was read from, so that number
@@ -78,6 +79,13 @@ type Request struct {
 // member "point" may be left out and must not name another point. Errors are
 // *SyntaxError.
 func ParseRequest(point string, body []byte) (*Request, error) {
+	if r, ok := parseBare(point, body); ok {
+		return r, nil
+	}
+	return parseRequest(point, body)
+}
+
+func parseRequest(point string, body []byte) (*Request, error) {
 	p := newParser(body)
 	if len(body) > MaxRequestBytes {
 		return nil, p.at(MaxRequestBytes, "", fmt.Sprintf("request of %d bytes; at most %d", len(body), MaxRequestBytes))
