@@ -40,6 +40,12 @@ func (opa1) Init(params map[string]any, data []byte) ([]byte, error) {
 // deny; an object with a verdict, or with a boolean allow, is a decision;
 // anything else is the value of a denial.
 func (opa1) Decode(out []byte) (policy.Decision, error) {
+	switch string(out) { // what most policies answer, as OPA writes it
+	case `[{"result":true}]`:
+		return policy.Decision{Verdict: policy.Allow}, nil
+	case `[{"result":false}]`, `[]`:
+		return policy.Decision{}, nil
+	}
 	result, defined, err := Result(out)
 	if err != nil || !defined {
 		return policy.Decision{}, err
