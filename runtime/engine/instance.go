@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/bits"
 	"math/rand/v2"
 	"strconv"
 	"strings"
@@ -28,10 +27,9 @@ type snapshot struct {
 type instance struct {
 	module  *Module
 	wasm    api.Module
-	memory  api.Memory
+	memory  guestMemory
 	fuel    api.MutableGlobal
 	depth   api.MutableGlobal
-	written api.MutableGlobal   // wasm.ExportWritten
 	globals []api.MutableGlobal // all mutable ones of the guest, to restore
 	guest   guest
 	stack   [8]uint64
@@ -68,11 +66,11 @@ func (m *Module) instantiate(ctx context.Context) (i *instance, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("instantiate: %w", err)
 	}
-	i = &instance{module: m, wasm: module, memory: module.Memory()}
+	shift := module.ExportedGlobal(wasm.ExportWritten).Get()
+	i = &instance{module: m, wasm: module, memory: guestMemory{module.Memory(), uint32(shift)}}
 	i.ctx = context.WithValue(context.Background(), instanceKey{}, i)
 	i.fuel = module.ExportedGlobal(abi.ExportFuel).(api.MutableGlobal)
 	i.depth = module.ExportedGlobal(abi.ExportDepth).(api.MutableGlobal)
-	i.written = module.ExportedGlobal(wasm.ExportWritten).(api.MutableGlobal)
 	for g := i.exportedGlobal(0); g != nil; g = i.exportedGlobal(len(i.globals)) {
 		i.globals = append(i.globals, g)
 	}
@@ -119,12 +117,12 @@ func (i *instance) initialise(spec Spec) error {
 	}
 	i.module.initFuel = abi.InitFuel - uint64(i.fuel.Get())
 	i.module.snapshot = i.capture()
-	i.written.Set(0)
+	clear(i.memory.marks())
 	return nil
 }
 
 func (i *instance) capture() snapshot {
-	memory, _ := i.memory.Read(0, i.memory.Size())
+	memory := i.memory.bytes()
 	s := snapshot{memory: bytes.Clone(bytes.TrimRight(memory, "\x00")), size: len(memory)}
 	for _, g := range i.globals {
 		s.globals = append(s.globals, g.Get())
@@ -140,12 +138,15 @@ func (m *Module) clone() (*instance, error) {
 	}
 	const page = 64 << 10
 	if missing := m.snapshot.size - int(i.memory.Size()); missing > 0 {
-		if _, ok := i.memory.Grow(uint32(missing / page)); !ok {
+		if !i.memory.Grow(uint32(missing / page)) {
 			i.close()
 			return nil, errors.New("instantiate: memory of the snapshot cannot be had")
 		}
 	}
-	i.written.Set(everyBlock)
+	marks := i.memory.marks()
+	for n := range marks {
+		marks[n] = 1
+	}
 	if !i.restore() {
 		i.close()
 		return nil, errors.New("instantiate: memory is larger than that of the snapshot")
@@ -158,37 +159,19 @@ func (m *Module) clone() (*instance, error) {
 // segments need no restoring: instructions that change them are not admitted.
 func (i *instance) restore() bool {
 	kept := &i.module.snapshot
-	memory, _ := i.memory.Read(0, i.memory.Size())
-	if len(memory) != kept.size {
+	if int(i.memory.Size()) != kept.size {
 		return false
 	}
-	for written := i.written.Get(); written != 0; written &= written - 1 {
-		const stride = 64 * wasm.BlockBytes
-		for at := bits.TrailingZeros64(written) * wasm.BlockBytes; at < len(memory); at += stride {
-			block := memory[at:min(at+wasm.BlockBytes, len(memory))]
-			clear(block[copy(block, kept.memory[min(at, len(kept.memory)):]):])
-		}
-	}
-	i.written.Set(0)
+	i.memory.restore(kept.memory)
 	for n, g := range i.globals {
 		g.Set(kept.globals[n])
 	}
 	return true
 }
 
-// everyBlock is the value of written that stands for the whole memory.
-const everyBlock = ^uint64(0)
-
 // writable returns the guest's memory for the host to write into.
 func (i *instance) writable(at uint32, length int) ([]byte, bool) {
-	view, ok := i.memory.Read(at, uint32(length))
-	if !ok {
-		return nil, false
-	}
-	// as many bits as the length has whole blocks, and two; all from 62 on
-	blocks := bits.RotateLeft64(1<<(length/wasm.BlockBytes+2)-1, int(at/wasm.BlockBytes))
-	i.written.Set(i.written.Get() | blocks)
-	return view, true
+	return i.memory.Writable(at, uint32(length))
 }
 
 // write copies into the guest's memory and reports whether it lies within.
