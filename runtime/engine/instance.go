@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -18,8 +17,8 @@ import (
 
 // snapshot is the state of an instance that is ready for a call.
 type snapshot struct {
-	memory  []byte // up to the last byte that is not zero
-	size    int    // of the whole memory
+	image   *image // of the memory, the map included
+	size    int    // of the memory as the guest sees it
 	globals []uint64
 }
 
@@ -57,13 +56,16 @@ type instanceKey struct{}
 
 // instantiate makes an instance that has run nothing yet.
 func (m *Module) instantiate(ctx context.Context) (i *instance, err error) {
+	var r reservation
 	defer func() {
 		if p := recover(); p != nil {
+			r.Free()
 			err = fmt.Errorf("instantiate: %v", p)
 		}
 	}()
-	module, err := m.code.engine.runtime.InstantiateModule(ctx, m.code.compiled, wazero.NewModuleConfig().WithName("").WithStartFunctions())
+	module, err := m.code.engine.runtime.InstantiateModule(withReservation(ctx, &r), m.code.compiled, wazero.NewModuleConfig().WithName("").WithStartFunctions())
 	if err != nil {
+		r.Free()
 		return nil, fmt.Errorf("instantiate: %w", err)
 	}
 	shift := module.ExportedGlobal(wasm.ExportWritten).Get()
@@ -99,7 +101,7 @@ func (m *Module) initialise(ctx context.Context, spec Spec) error {
 		i.close()
 		return err
 	}
-	m.idle, m.alive = append(make([]*instance, 0, m.limit), i), 1
+	m.begin(i, m.limit)
 	return nil
 }
 
@@ -116,18 +118,21 @@ func (i *instance) initialise(spec Spec) error {
 		return err
 	}
 	i.module.initFuel = abi.InitFuel - uint64(i.fuel.Get())
-	i.module.snapshot = i.capture()
-	clear(i.memory.marks())
-	return nil
+	return i.capture(&i.module.snapshot)
 }
 
-func (i *instance) capture() snapshot {
-	memory := i.memory.bytes()
-	s := snapshot{memory: bytes.Clone(bytes.TrimRight(memory, "\x00")), size: len(memory)}
-	for _, g := range i.globals {
-		s.globals = append(s.globals, g.Get())
+// capture keeps the state of the instance as what every call begins with.
+func (i *instance) capture(s *snapshot) error {
+	clear(i.memory.marks())
+	var err error
+	if s.image, err = newImage(i.memory.all()); err != nil {
+		return err
 	}
-	return s
+	s.size, s.globals = int(i.memory.Size()), make([]uint64, len(i.globals))
+	for n, g := range i.globals {
+		s.globals[n] = g.Get()
+	}
+	return s.image.cover(i.memory.all())
 }
 
 // clone makes a further instance in the state of the snapshot.
@@ -136,22 +141,26 @@ func (m *Module) clone() (*instance, error) {
 	if err != nil {
 		return nil, err
 	}
-	const page = 64 << 10
-	if missing := m.snapshot.size - int(i.memory.Size()); missing > 0 {
-		if !i.memory.Grow(uint32(missing / page)) {
-			i.close()
-			return nil, errors.New("instantiate: memory of the snapshot cannot be had")
-		}
-	}
-	marks := i.memory.marks()
-	for n := range marks {
-		marks[n] = 1
-	}
-	if !i.restore() {
+	if err := i.become(&m.snapshot); err != nil {
 		i.close()
-		return nil, errors.New("instantiate: memory is larger than that of the snapshot")
+		return nil, fmt.Errorf("instantiate: %w", err)
 	}
 	return i, nil
+}
+
+// become puts a fresh instance into the state of a snapshot.
+func (i *instance) become(s *snapshot) error {
+	const page = 64 << 10
+	if missing := s.size - int(i.memory.Size()); missing > 0 && !i.memory.Grow(uint32(missing/page)) {
+		return errors.New("memory of the snapshot cannot be had")
+	}
+	if err := s.image.cover(i.memory.all()); err != nil {
+		return err
+	}
+	if !i.restore() {
+		return errors.New("memory is larger than that of the snapshot")
+	}
+	return nil
 }
 
 // restore sets what was written of the memory, and the globals, to the snapshot.
@@ -162,7 +171,7 @@ func (i *instance) restore() bool {
 	if int(i.memory.Size()) != kept.size {
 		return false
 	}
-	i.memory.restore(kept.memory)
+	i.memory.restore(kept.image.bytes)
 	for n, g := range i.globals {
 		g.Set(kept.globals[n])
 	}

@@ -45,22 +45,24 @@ func (g guestMemory) Writable(at, length uint32) ([]byte, bool) {
 	return view, true
 }
 
+// all returns the whole memory, the map included.
+func (g guestMemory) all() []byte {
+	all, _ := g.whole.Read(0, g.whole.Size())
+	return all
+}
+
 // marks returns the map, with one byte for each block of the guest's memory.
 func (g guestMemory) marks() []byte {
 	marks, _ := g.whole.Read(0, g.Size()>>g.shift)
 	return marks
 }
 
-// bytes returns all of the guest's memory.
-func (g guestMemory) bytes() []byte {
-	all, _ := g.whole.Read(wasm.MapBytes, g.Size())
-	return all
-}
-
-// restore copies the marked blocks back from an image of the memory that may
-// lack zeros at its end, and clears the map.
+// restore copies the marked blocks back from an image of the whole memory and
+// clears the map.
 func (g guestMemory) restore(image []byte) {
-	marks, memory := g.marks(), g.bytes()
+	memory := g.all()
+	marks := memory[:g.Size()>>g.shift]
+	memory, image = memory[wasm.MapBytes:], image[wasm.MapBytes:]
 	for next := 0; ; {
 		skipped := bytes.IndexByte(marks[next:], 1)
 		if skipped < 0 {
@@ -71,7 +73,8 @@ func (g guestMemory) restore(image []byte) {
 			marks[next] = 0
 		}
 		from, to := first<<g.shift, min(next<<g.shift+wasm.WriteSlack, len(memory))
-		written := memory[from:to]
-		clear(written[copy(written, image[min(from, len(image)):]):])
+		copy(memory[from:to], image[from:to])
 	}
 }
+
+func allZero(b []byte) bool { return len(bytes.TrimLeft(b, "\x00")) == 0 }
