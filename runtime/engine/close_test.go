@@ -35,14 +35,14 @@ func TestCloseWaitsForTheInstanceInUse(t *testing.T) {
 		begun = m.closed
 		m.mu.Unlock()
 	}
-	if used.wasm.IsClosed() {
+	if used.instance.wasm.IsClosed() {
 		t.Error("the instance was closed while it was in use")
 	}
 	m.giveBack(used)
 	if err := <-closed; err != nil {
 		t.Error(err)
 	}
-	if !used.wasm.IsClosed() {
+	if !used.instance.wasm.IsClosed() {
 		t.Error("the instance is still open")
 	}
 }

@@ -53,7 +53,7 @@ func New(ctx context.Context, config Config) (*Engine, error) {
 	}
 	settings = settings.
 		WithCoreFeatures(api.CoreFeaturesV2 &^ api.CoreFeatureSIMD).
-		WithMemoryLimitPages(uint32(wasm.Data.Limits().MemoryPages)).
+		WithMemoryLimitPages(uint32(wasm.Data.Limits().MemoryPages + wasm.MapPages)).
 		WithDebugInfoEnabled(false)
 	e := &Engine{
 		runtime: wazero.NewRuntimeWithConfig(ctx, settings),

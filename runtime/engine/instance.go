@@ -1,11 +1,9 @@
 package engine
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"math/bits"
 	"math/rand/v2"
 	"strconv"
 	"strings"
@@ -19,8 +17,8 @@ import (
 
 // snapshot is the state of an instance that is ready for a call.
 type snapshot struct {
-	memory  []byte // up to the last byte that is not zero
-	size    int    // of the whole memory
+	image   *image // of the memory, the map included
+	size    int    // of the memory as the guest sees it
 	globals []uint64
 }
 
@@ -28,10 +26,9 @@ type snapshot struct {
 type instance struct {
 	module  *Module
 	wasm    api.Module
-	memory  api.Memory
+	memory  guestMemory
 	fuel    api.MutableGlobal
 	depth   api.MutableGlobal
-	written api.MutableGlobal   // wasm.ExportWritten
 	globals []api.MutableGlobal // all mutable ones of the guest, to restore
 	guest   guest
 	stack   [8]uint64
@@ -59,20 +56,23 @@ type instanceKey struct{}
 
 // instantiate makes an instance that has run nothing yet.
 func (m *Module) instantiate(ctx context.Context) (i *instance, err error) {
+	var r reservation
 	defer func() {
 		if p := recover(); p != nil {
+			r.Free()
 			err = fmt.Errorf("instantiate: %v", p)
 		}
 	}()
-	module, err := m.code.engine.runtime.InstantiateModule(ctx, m.code.compiled, wazero.NewModuleConfig().WithName("").WithStartFunctions())
+	module, err := m.code.engine.runtime.InstantiateModule(withReservation(ctx, &r), m.code.compiled, wazero.NewModuleConfig().WithName("").WithStartFunctions())
 	if err != nil {
+		r.Free()
 		return nil, fmt.Errorf("instantiate: %w", err)
 	}
-	i = &instance{module: m, wasm: module, memory: module.Memory()}
+	shift := module.ExportedGlobal(wasm.ExportWritten).Get()
+	i = &instance{module: m, wasm: module, memory: guestMemory{module.Memory(), uint32(shift)}}
 	i.ctx = context.WithValue(context.Background(), instanceKey{}, i)
 	i.fuel = module.ExportedGlobal(abi.ExportFuel).(api.MutableGlobal)
 	i.depth = module.ExportedGlobal(abi.ExportDepth).(api.MutableGlobal)
-	i.written = module.ExportedGlobal(wasm.ExportWritten).(api.MutableGlobal)
 	for g := i.exportedGlobal(0); g != nil; g = i.exportedGlobal(len(i.globals)) {
 		i.globals = append(i.globals, g)
 	}
@@ -101,7 +101,7 @@ func (m *Module) initialise(ctx context.Context, spec Spec) error {
 		i.close()
 		return err
 	}
-	m.idle, m.alive = append(make([]*instance, 0, m.limit), i), 1
+	m.begin(i, m.limit)
 	return nil
 }
 
@@ -118,18 +118,21 @@ func (i *instance) initialise(spec Spec) error {
 		return err
 	}
 	i.module.initFuel = abi.InitFuel - uint64(i.fuel.Get())
-	i.module.snapshot = i.capture()
-	i.written.Set(0)
-	return nil
+	return i.capture(&i.module.snapshot)
 }
 
-func (i *instance) capture() snapshot {
-	memory, _ := i.memory.Read(0, i.memory.Size())
-	s := snapshot{memory: bytes.Clone(bytes.TrimRight(memory, "\x00")), size: len(memory)}
-	for _, g := range i.globals {
-		s.globals = append(s.globals, g.Get())
+// capture keeps the state of the instance as what every call begins with.
+func (i *instance) capture(s *snapshot) error {
+	clear(i.memory.marks())
+	var err error
+	if s.image, err = newImage(i.memory.all()); err != nil {
+		return err
 	}
-	return s
+	s.size, s.globals = int(i.memory.Size()), make([]uint64, len(i.globals))
+	for n, g := range i.globals {
+		s.globals[n] = g.Get()
+	}
+	return s.image.cover(i.memory.all())
 }
 
 // clone makes a further instance in the state of the snapshot.
@@ -138,19 +141,26 @@ func (m *Module) clone() (*instance, error) {
 	if err != nil {
 		return nil, err
 	}
-	const page = 64 << 10
-	if missing := m.snapshot.size - int(i.memory.Size()); missing > 0 {
-		if _, ok := i.memory.Grow(uint32(missing / page)); !ok {
-			i.close()
-			return nil, errors.New("instantiate: memory of the snapshot cannot be had")
-		}
-	}
-	i.written.Set(everyBlock)
-	if !i.restore() {
+	if err := i.become(&m.snapshot); err != nil {
 		i.close()
-		return nil, errors.New("instantiate: memory is larger than that of the snapshot")
+		return nil, fmt.Errorf("instantiate: %w", err)
 	}
 	return i, nil
+}
+
+// become puts a fresh instance into the state of a snapshot.
+func (i *instance) become(s *snapshot) error {
+	const page = 64 << 10
+	if missing := s.size - int(i.memory.Size()); missing > 0 && !i.memory.Grow(uint32(missing/page)) {
+		return errors.New("memory of the snapshot cannot be had")
+	}
+	if err := s.image.cover(i.memory.all()); err != nil {
+		return err
+	}
+	if !i.restore() {
+		return errors.New("memory is larger than that of the snapshot")
+	}
+	return nil
 }
 
 // restore sets what was written of the memory, and the globals, to the snapshot.
@@ -158,37 +168,19 @@ func (m *Module) clone() (*instance, error) {
 // segments need no restoring: instructions that change them are not admitted.
 func (i *instance) restore() bool {
 	kept := &i.module.snapshot
-	memory, _ := i.memory.Read(0, i.memory.Size())
-	if len(memory) != kept.size {
+	if int(i.memory.Size()) != kept.size {
 		return false
 	}
-	for written := i.written.Get(); written != 0; written &= written - 1 {
-		const stride = 64 * wasm.BlockBytes
-		for at := bits.TrailingZeros64(written) * wasm.BlockBytes; at < len(memory); at += stride {
-			block := memory[at:min(at+wasm.BlockBytes, len(memory))]
-			clear(block[copy(block, kept.memory[min(at, len(kept.memory)):]):])
-		}
-	}
-	i.written.Set(0)
+	i.memory.restore(kept.image.bytes)
 	for n, g := range i.globals {
 		g.Set(kept.globals[n])
 	}
 	return true
 }
 
-// everyBlock is the value of written that stands for the whole memory.
-const everyBlock = ^uint64(0)
-
 // writable returns the guest's memory for the host to write into.
 func (i *instance) writable(at uint32, length int) ([]byte, bool) {
-	view, ok := i.memory.Read(at, uint32(length))
-	if !ok {
-		return nil, false
-	}
-	// as many bits as the length has whole blocks, and two; all from 62 on
-	blocks := bits.RotateLeft64(1<<(length/wasm.BlockBytes+2)-1, int(at/wasm.BlockBytes))
-	i.written.Set(i.written.Get() | blocks)
-	return view, true
+	return i.memory.Writable(at, uint32(length))
 }
 
 // write copies into the guest's memory and reports whether it lies within.

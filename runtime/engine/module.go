@@ -1,10 +1,8 @@
 package engine
 
 import (
-	"context"
 	"crypto/sha256"
 	"regexp"
-	"sync"
 
 	"github.com/holdfast-policy/holdfast/sdk/abi"
 )
@@ -19,12 +17,7 @@ type Module struct {
 	initFuel uint64
 	opa      opaModule
 	limit    int // most instances
-
-	mu      sync.Mutex
-	changed sync.Cond // an instance came back, or the module closed
-	idle    []*instance
-	alive   int // idle, in a call or being made
-	closed  bool
+	pool
 }
 
 var _ abi.Module = (*Module)(nil)
@@ -32,16 +25,37 @@ var _ abi.Module = (*Module)(nil)
 // Stats says what a module occupies.
 type Stats struct {
 	Instances   int    // alive
-	MemoryBytes uint64 // of one instance after initialising
-	ModuleBytes int    // of the rewritten module
-	InitFuel    uint64 // units that initialising used
+	MemoryBytes uint64 // of one instance after initialising, as the guest sees it
+	// PrivateBytes is what all instances that are idle now occupy beyond the one
+	// image that they share.
+	PrivateBytes uint64
+	ModuleBytes  int    // of the rewritten module
+	InitFuel     uint64 // units that initialising used
 }
 
 // Stats returns what the module occupies now.
 func (m *Module) Stats() Stats {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return Stats{Instances: m.alive, MemoryBytes: uint64(m.snapshot.size), ModuleBytes: m.code.size, InitFuel: m.initFuel}
+	return Stats{
+		Instances: m.alive(), MemoryBytes: uint64(m.snapshot.size), PrivateBytes: m.privateBytes(),
+		ModuleBytes: m.code.size, InitFuel: m.initFuel,
+	}
+}
+
+// privateBytes looks at each idle instance for a moment.
+func (m *Module) privateBytes() uint64 {
+	var sum uint64
+	for i := range m.slots {
+		if s := &m.slots[i]; s.change(slotIdle, slotBusy) {
+			if own, err := privateBytes(s.instance.memory.all()); err == nil {
+				sum += own
+			}
+			s.state.Store(slotIdle)
+		}
+	}
+	m.changed.Broadcast()
+	return sum
 }
 
 // Entrypoints returns OPA's entry points by path; nil for holdfast_v1.
@@ -53,93 +67,22 @@ func (m *Module) Call(call abi.Call) (abi.Result, error) {
 	if len(call.Input) > abi.MaxInput {
 		return abi.Result{}, &abi.Trap{Code: abi.TrapInput, Detail: "input too long"}
 	}
-	i, err := m.acquire()
+	s, err := m.acquire()
 	if err != nil {
 		return abi.Result{}, err
 	}
-	result, trap := i.answer(call)
-	if trap == nil && i.restore() {
-		m.giveBack(i)
-	} else {
-		m.replace(i)
-	}
+	restored := false
+	defer func() { // also when our own code panics
+		if restored {
+			m.giveBack(s)
+		} else {
+			m.replace(s)
+		}
+	}()
+	result, trap := s.instance.answer(call)
 	if trap != nil {
 		return abi.Result{Fuel: trap.Fuel, Logs: result.Logs}, trap
 	}
+	restored = s.instance.restore()
 	return result, nil
-}
-
-// acquire takes an idle instance, the last used first, makes one while the
-// limit allows, or waits.
-func (m *Module) acquire() (*instance, error) {
-	m.mu.Lock()
-	for !m.closed && len(m.idle) == 0 && m.alive >= m.limit {
-		m.changed.Wait()
-	}
-	if m.closed {
-		m.mu.Unlock()
-		return nil, &abi.Trap{Code: abi.TrapHost, Detail: "module is closed"}
-	}
-	if last := len(m.idle) - 1; last >= 0 {
-		i := m.idle[last]
-		m.idle = m.idle[:last]
-		m.mu.Unlock()
-		return i, nil
-	}
-	m.alive++
-	m.mu.Unlock()
-	i, err := m.clone()
-	if err != nil {
-		m.gone()
-		return nil, &abi.Trap{Code: abi.TrapHost, Detail: err.Error()}
-	}
-	return i, nil
-}
-
-func (m *Module) giveBack(i *instance) {
-	m.mu.Lock()
-	m.idle = append(m.idle, i)
-	m.mu.Unlock()
-	m.changed.Signal()
-}
-
-// gone gives up the place of an instance.
-func (m *Module) gone() {
-	m.mu.Lock()
-	m.alive--
-	m.mu.Unlock()
-	m.changed.Broadcast()
-}
-
-// replace discards an instance and puts a new one in its place.
-func (m *Module) replace(i *instance) {
-	i.close()
-	fresh, err := m.clone()
-	if err != nil {
-		m.gone() // the next caller makes one, or reports why it cannot
-		return
-	}
-	m.giveBack(fresh)
-}
-
-// Close waits for calls in flight and frees the instances. Calls afterwards trap
-// with host_error.
-func (m *Module) Close(ctx context.Context) error {
-	m.mu.Lock()
-	if m.closed {
-		m.mu.Unlock()
-		return nil
-	}
-	m.closed = true
-	m.changed.Broadcast()
-	for len(m.idle) < m.alive {
-		m.changed.Wait()
-	}
-	idle := m.idle
-	m.idle, m.alive = nil, 0
-	m.mu.Unlock()
-	for _, i := range idle {
-		i.close()
-	}
-	return m.code.engine.release(ctx, m.code)
 }

@@ -161,8 +161,7 @@ func (i *instance) room(end uint64) bool {
 	if end <= size {
 		return true
 	}
-	_, ok := i.memory.Grow(uint32((end - size + page - 1) / page))
-	return ok
+	return i.memory.Grow(uint32((end - size + page - 1) / page))
 }
 
 // text returns a view of the bytes from an address up to the next zero byte.

@@ -29,16 +29,15 @@ func TestRestoreIsComplete(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer m.Close(ctx)
-	want := make([]byte, m.snapshot.size)
-	copy(want, m.snapshot.memory)
+	want := bytes.Clone(m.snapshot.image.bytes)
 	const seed = 3
 	random := rand.New(rand.NewPCG(seed, 0))
 	answered := 0
 	for n := range 20_000 {
-		i := m.idle[0]
-		kind, at := uint32(random.IntN(16)), random.Uint32N(uint32(len(want)))
+		before := m.slots[0].instance
+		kind, at := uint32(random.IntN(16)), random.Uint32N(uint32(m.snapshot.size))
 		if random.IntN(2) == 0 {
-			at = at&^4095 + 4096 - random.Uint32N(20)
+			at = at&^511 + 512 - random.Uint32N(20)
 		}
 		length := random.Uint32N(40)
 		if random.IntN(4) == 0 {
@@ -46,16 +45,21 @@ func TestRestoreIsComplete(t *testing.T) {
 		}
 		input := binary.LittleEndian.AppendUint32(nil, kind)
 		input = binary.LittleEndian.AppendUint32(binary.LittleEndian.AppendUint32(input, at), length)
-		if _, err := m.Call(abi.Call{Input: input, Now: int64(n)}); err == nil {
+		_, err := m.Call(abi.Call{Input: input, Now: int64(n)})
+		s, err2 := m.acquire() // a replaced instance is ready some time later
+		if err2 != nil {
+			t.Fatal(err2)
+		}
+		if err == nil {
 			answered++
-			if m.idle[0] != i {
+			if s.instance != before {
 				t.Fatal("another instance answered")
 			}
 		}
-		memory, _ := m.idle[0].memory.Read(0, m.idle[0].memory.Size())
-		if !bytes.Equal(memory, want) {
+		if !bytes.Equal(s.instance.memory.all(), want) {
 			t.Fatalf("seed %d, call %d: kind %d at %d, length %d left a trace", seed, n, kind, at, length)
 		}
+		m.giveBack(s)
 	}
 	if answered < 12_000 {
 		t.Errorf("only %d calls were answered", answered)

@@ -28,6 +28,7 @@ const (
 	opTableSet     = 0x26
 	opI32Load      = 0x28
 	opI32Store     = 0x36
+	opI32Store8    = 0x3a
 	opI64Store32   = 0x3e
 	opMemorySize   = 0x3f
 	opMemoryGrow   = 0x40
@@ -41,6 +42,9 @@ const (
 	opI64LtS       = 0x53
 	opI32Add       = 0x6a
 	opI32Sub       = 0x6b
+	opI32Or        = 0x72
+	opI32ShrS      = 0x75
+	opI32ShrU      = 0x76
 	opI64Add       = 0x7c
 	opI64Sub       = 0x7d
 	opI64Or        = 0x84

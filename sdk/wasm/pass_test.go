@@ -27,9 +27,9 @@ func TestMemoryIsCapped(t *testing.T) {
 		declared []byte
 		want     pages
 	}{
-		{[]byte{0, 1}, pages{1, 256, true}},
-		{[]byte{1, 1, 2}, pages{1, 2, true}},
-		{[]byte{1, 1, 0xff, 0xff, 3}, pages{1, 256, true}},
+		{[]byte{0, 1}, pages{1 + MapPages, 256 + MapPages, true}},
+		{[]byte{1, 1, 2}, pages{1 + MapPages, 2 + MapPages, true}},
+		{[]byte{1, 1, 0xff, 0xff, 3}, pages{1 + MapPages, 256 + MapPages, true}},
 	} {
 		g := newGuest()
 		g.memories = [][]byte{c.declared}
