@@ -10,6 +10,7 @@ import (
 	"github.com/tetratelabs/wazero/api"
 
 	"github.com/holdfast-policy/holdfast/sdk/abi"
+	"github.com/holdfast-policy/holdfast/sdk/wasm"
 )
 
 // opaHeadroom is the free memory behind the data that every call begins with,
@@ -22,7 +23,7 @@ type opaModule struct {
 	builtins    map[int32]builtin
 	context     uint64 // address of the evaluation context, which has the data
 	heap        uint64 // first free address, where the input goes
-	known       bool   // values lie as image and dump expect, see probe
+	known       bool   // values lie as layout and dump expect, see probe
 }
 
 // opaGuest speaks OPA's ABI 1.2 and later. It does not use the one-shot
@@ -31,8 +32,8 @@ type opaGuest struct {
 	heapSet, jsonParse, setInput, setEntrypoint, eval, result, jsonDump api.Function
 	malloc, valueDump, valueParse                                       api.Function
 
-	image image // of the input of the call that runs
-	dump  dump  // of its result
+	layout layout // of the input of the call that runs
+	dump   dump   // of its result
 }
 
 func newOPAGuest(m api.Module) *opaGuest {
@@ -216,7 +217,7 @@ func (g *opaGuest) set(i *instance, setter api.Function, field uint32, value uin
 	return nil
 }
 
-// input makes the input the guest's: as an image where that is possible, else by
+// input makes the input the guest's: laid out by the host where that is possible, else by
 // the guest's own parser.
 func (g *opaGuest) input(i *instance, input []byte) *abi.Trap {
 	if i.module.opa.known {
@@ -235,24 +236,24 @@ func (g *opaGuest) input(i *instance, input []byte) *abi.Trap {
 	return g.set(i, g.setInput, contextInput, value)
 }
 
-// valueFuelShift is what an image and a result cost: one unit for 8 bytes.
+// valueFuelShift is what a layout and a result cost: one unit for 8 bytes.
 const valueFuelShift = 3
 
-// place writes the input's image behind the heap and moves the heap behind it.
+// place writes the input's layout behind the heap and moves the heap behind it.
 // It returns 0 where the guest's own parser must be asked.
 func (g *opaGuest) place(i *instance, input []byte) (uint64, *abi.Trap) {
-	defer g.image.forget()
+	defer g.layout.forget()
 	heap := i.module.opa.heap
-	most, _ := i.memory.Definition().Max()
-	value, ok := g.image.build(uint32(heap), int(uint64(most)<<16-heap), input)
-	end := align(heap + uint64(len(g.image.out)))
+	most, _ := i.memory.whole.Definition().Max()
+	value, ok := g.layout.build(uint32(heap), int(uint64(most-wasm.MapPages)<<16-heap), input)
+	end := align(heap + uint64(len(g.layout.out)))
 	if !ok || !i.room(end) {
 		return 0, nil
 	}
-	if !i.spend(uint64(len(g.image.out)) >> valueFuelShift) {
+	if !i.spend(uint64(len(g.layout.out)) >> valueFuelShift) {
 		return 0, &abi.Trap{Code: abi.TrapFuel}
 	}
-	i.write(uint32(heap), g.image.out)
+	i.write(uint32(heap), g.layout.out)
 	_, trap := i.run(g.heapSet, end)
 	return uint64(value), trap
 }

@@ -9,7 +9,7 @@ import (
 
 // A dump writes a value in an OPA module's memory as JSON, as opa_json_dump
 // does and in its order. The module may have made anything of its memory:
-// nothing is followed out of bounds, deeper than maxImageDepth or beyond what an
+// nothing is followed out of bounds, deeper than maxLayoutDepth or beyond what an
 // output may have.
 type dump struct {
 	memory []byte
@@ -48,7 +48,7 @@ func (d *dump) word(at uint32) (uint32, bool) {
 
 func (d *dump) value(at uint32, depth int) bool {
 	head := d.bytes(at, 2)
-	if head == nil || at == 0 || depth > maxImageDepth || len(d.out) > abi.MaxOutput {
+	if head == nil || at == 0 || depth > maxLayoutDepth || len(d.out) > abi.MaxOutput {
 		return false
 	}
 	switch head[0] {

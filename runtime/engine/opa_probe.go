@@ -17,21 +17,21 @@ null,5,6,7,8,9,10,11,12],"object":{"a":1,"b":2,"c":3,"d":4,"e":5,"f":6,"g":7,"h"
 const maxProbeSteps = 1 << 14
 
 // probe finds out whether this module's library keeps values and the evaluation
-// context where image and dump expect them: both sides make the same document
+// context where layout and dump expect them: both sides make the same document
 // and write it, and neither may differ. It leaves no trace in the memory.
 func (g *opaGuest) probe(i *instance) (bool, *abi.Trap) {
 	heap := i.module.opa.heap
 	input := []byte(probeDocument)
-	ours, ok := g.image.build(uint32(heap), opaHeadroom/4, input)
+	ours, ok := g.layout.build(uint32(heap), opaHeadroom/4, input)
 	defer func() {
 		if rest, ok := i.memory.Read(uint32(heap), i.memory.Size()-uint32(heap)); ok {
 			clear(rest)
 		}
 	}()
-	if !ok || !i.write(uint32(heap), g.image.out) {
+	if !ok || !i.write(uint32(heap), g.layout.out) {
 		return false, nil
 	}
-	theirs, trap := g.parse(i, align(heap+uint64(len(g.image.out))), input)
+	theirs, trap := g.parse(i, align(heap+uint64(len(g.layout.out))), input)
 	if trap != nil {
 		return false, trap
 	}

@@ -36,19 +36,19 @@ func newEcho(tb testing.TB) (*instance, *opaGuest) {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	i, err := m.acquire()
+	taken, err := m.acquire()
 	if err != nil {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() {
-		m.giveBack(i)
+		m.giveBack(taken)
 		m.Close(ctx)
 		e.Close(ctx)
 	})
 	if !m.opa.known {
 		tb.Fatal("the values of OPA's own library are not known")
 	}
-	return i, i.guest.(*opaGuest)
+	return taken.instance, taken.instance.guest.(*opaGuest)
 }
 
 // compareForms makes a document in both ways and compares them, and both ways
@@ -57,20 +57,20 @@ func compareForms(tb testing.TB, i *instance, g *opaGuest, input []byte) (built 
 	tb.Helper()
 	i.begin(abi.MaxFuel, 1)
 	heap := i.module.opa.heap
-	ours, ok := g.image.build(uint32(heap), 256<<10, input)
+	ours, ok := g.layout.build(uint32(heap), 256<<10, input)
 	if !ok {
 		return false
 	}
-	if !i.write(uint32(heap), g.image.out) {
+	if !i.write(uint32(heap), g.layout.out) {
 		tb.Fatal("no room")
 	}
-	theirs, trap := g.parse(i, align(heap+uint64(len(g.image.out))), input)
+	theirs, trap := g.parse(i, align(heap+uint64(len(g.layout.out))), input)
 	if trap != nil {
 		tb.Fatalf("the guest does not parse %q: %v", input, trap)
 	}
 	text, trap := g.written(i, uint64(ours))
 	if trap != nil {
-		tb.Fatalf("the guest does not write the image of %q: %v", input, trap)
+		tb.Fatalf("the guest does not write the layout of %q: %v", input, trap)
 	}
 	text = bytes.Clone(text)
 	memory, _ := i.memory.Read(0, i.memory.Size())
@@ -87,7 +87,7 @@ func compareForms(tb testing.TB, i *instance, g *opaGuest, input []byte) (built 
 	return true
 }
 
-func TestImage(t *testing.T) {
+func TestLayout(t *testing.T) {
 	i, g := newEcho(t)
 	var wide, many strings.Builder
 	for n := range 100 {
@@ -109,15 +109,15 @@ func TestImage(t *testing.T) {
 	}
 }
 
-// TestImageLeavesToTheGuest lists what the guest's own parser must judge.
-func TestImageLeavesToTheGuest(t *testing.T) {
-	var m image
+// TestLayoutLeavesToTheGuest lists what the guest's own parser must judge.
+func TestLayoutLeavesToTheGuest(t *testing.T) {
+	var m layout
 	for _, document := range []string{
 		``, ` `, `{`, `[1,`, `[1 2]`, `{"a"}`, `{"a":1,}`, `{"a":1,"a":2}`, `{1:2}`, `01`, `1.`, `-`, `1e`, `+1`, `.5`, `tru`, `nul`, `"`, `"\x"`, `"\u12"`, `"\ud800"`, `"\ud83dx"`,
 		"\"\x01\"", "\"\xff\"", "\"\\n\xff\"", `1 2`, `{} x`, "\x00", `[1]]`, strings.Repeat("[", 300) + strings.Repeat("]", 300),
 	} {
 		if _, ok := m.build(16, 1<<20, []byte(document)); ok {
-			t.Errorf("%.50q has an image", document)
+			t.Errorf("%.50q has a layout", document)
 		}
 	}
 	if _, ok := m.build(16, 100, []byte(`[1,2,3,4,5,6]`)); ok {
@@ -125,7 +125,7 @@ func TestImageLeavesToTheGuest(t *testing.T) {
 	}
 }
 
-func FuzzImage(f *testing.F) {
+func FuzzLayout(f *testing.F) {
 	for _, seed := range []string{probeDocument, `{"a":[1,"x\u00e9",{"b":null}]}`, `[1e5,-0,{"é":{}}]`, `{"a":1,"a":2}`} {
 		f.Add([]byte(seed))
 	}
@@ -135,14 +135,14 @@ func FuzzImage(f *testing.F) {
 			return
 		}
 		if !json.Valid(document) {
-			t.Errorf("%q has an image and is not JSON", document)
+			t.Errorf("%q has a layout and is not JSON", document)
 		}
 	})
 }
 
 // FuzzDump lets the writer loose on memory that means nothing.
 func FuzzDump(f *testing.F) {
-	var m image
+	var m layout
 	m.build(0, 1<<20, []byte(probeDocument))
 	f.Add(m.out, uint32(len(m.out)-16))
 	f.Add([]byte{6, 0, 0, 0, 16, 0, 0, 0, 1, 0, 0, 0, 9, 0, 0, 0, 16, 0, 0, 0, 16, 0, 0, 0}, uint32(0))

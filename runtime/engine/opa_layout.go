@@ -32,17 +32,17 @@ const (
 	opaMinBuckets = 8
 )
 
-// maxImageDepth bounds the recursion over a document.
-const maxImageDepth = 200
+// maxLayoutDepth bounds the recursion over a document.
+const maxLayoutDepth = 200
 
-// keptImage is the most that an instance keeps for the next call, in bytes.
-const keptImage = 256 << 10
+// keptLayout is the most that an instance keeps for the next call, in bytes.
+const keptLayout = 256 << 10
 
-// An image is the form that a JSON document has in an OPA module's memory, made
+// A layout is the form that a JSON document has in an OPA module's memory, made
 // by the host: the same values in the same order in the same buckets as the
 // guest's own parser makes, at a fraction of the time. Texts without escapes
-// are not copied again but point into the JSON, which the image begins with.
-type image struct {
+// are not copied again but point into the JSON, which it begins with.
+type layout struct {
 	base    uint32 // address of out[0]
 	limit   int    // most bytes of out
 	json    []byte
@@ -57,7 +57,7 @@ type member struct{ name, value, hash uint32 }
 
 // build returns the address of the document, and false where the guest's own
 // parser must say what it makes of it: not JSON, a name twice, too deep or large.
-func (m *image) build(base uint32, limit int, json []byte) (uint32, bool) {
+func (m *layout) build(base uint32, limit int, json []byte) (uint32, bool) {
 	m.base, m.limit, m.json, m.at = base, limit, json, 0
 	m.out = append(m.out[:0], json...)
 	m.out = append(m.out, "\x00\x00\x00"[:-len(json)&3]...)
@@ -68,21 +68,21 @@ func (m *image) build(base uint32, limit int, json []byte) (uint32, bool) {
 }
 
 // forget drops what is not worth keeping, and the request.
-func (m *image) forget() {
+func (m *layout) forget() {
 	m.json = nil
-	if cap(m.out) > keptImage {
-		*m = image{}
+	if cap(m.out) > keptLayout {
+		*m = layout{}
 	}
 }
 
-func (m *image) space() {
+func (m *layout) space() {
 	for m.at < len(m.json) && (m.json[m.at] == ' ' || m.json[m.at] == '\n' || m.json[m.at] == '\t' || m.json[m.at] == '\r') {
 		m.at++
 	}
 }
 
 // next takes the next byte that is not white space.
-func (m *image) next() byte {
+func (m *layout) next() byte {
 	m.space()
 	if m.at == len(m.json) {
 		return 0
@@ -91,8 +91,8 @@ func (m *image) next() byte {
 	return m.json[m.at-1]
 }
 
-func (m *image) value(depth int) (uint32, bool) {
-	if depth > maxImageDepth || len(m.out) > m.limit {
+func (m *layout) value(depth int) (uint32, bool) {
+	if depth > maxLayoutDepth || len(m.out) > m.limit {
 		return 0, false
 	}
 	switch first := m.next(); first {
@@ -117,7 +117,7 @@ func (m *image) value(depth int) (uint32, bool) {
 
 // alloc appends a block as opa_malloc lays it out, so that the guest may free
 // it, and returns where in out its zeroed data begin.
-func (m *image) alloc(size int) int {
+func (m *layout) alloc(size int) int {
 	switch {
 	case size <= 4:
 		size = 4
@@ -136,20 +136,20 @@ func (m *image) alloc(size int) int {
 	return at + opaBlockBytes
 }
 
-func (m *image) put(at int, word uint32) { binary.LittleEndian.PutUint32(m.out[at:], word) }
+func (m *layout) put(at int, word uint32) { binary.LittleEndian.PutUint32(m.out[at:], word) }
 
-func (m *image) get(at int) uint32 { return binary.LittleEndian.Uint32(m.out[at:]) }
+func (m *layout) get(at int) uint32 { return binary.LittleEndian.Uint32(m.out[at:]) }
 
-func (m *image) address(at int) uint32 { return m.base + uint32(at) }
+func (m *layout) address(at int) uint32 { return m.base + uint32(at) }
 
 // node appends a value with its two leading bytes.
-func (m *image) node(size int, typ, second byte) uint32 {
+func (m *layout) node(size int, typ, second byte) uint32 {
 	at := m.alloc(size)
 	m.out[at], m.out[at+1] = typ, second
 	return m.address(at)
 }
 
-func (m *image) word(rest string) bool {
+func (m *layout) word(rest string) bool {
 	if !bytes.HasPrefix(m.json[m.at:], []byte(rest)) {
 		return false
 	}
@@ -159,7 +159,7 @@ func (m *image) word(rest string) bool {
 
 // number reads one whose first byte was taken. Integers of at most 15 digits
 // become numbers; all others keep their text, as the guest's parser does.
-func (m *image) number() (uint32, bool) {
+func (m *layout) number() (uint32, bool) {
 	start := m.at - 1
 	end, integer := scanNumber(m.json[start:])
 	if end == 0 {
@@ -178,7 +178,7 @@ func (m *image) number() (uint32, bool) {
 	return m.address(at), true
 }
 
-func (m *image) integer(n int64) uint32 {
+func (m *layout) integer(n int64) uint32 {
 	at := m.alloc(24)
 	m.out[at], m.out[at+1] = opaNumber, opaNumberInt
 	binary.LittleEndian.PutUint64(m.out[at+opaNumberAt:], uint64(n))
@@ -221,7 +221,7 @@ func scanNumber(text []byte) (end int, integer bool) {
 }
 
 // text reads a string whose opening quote was taken.
-func (m *image) text() (uint32, bool) {
+func (m *layout) text() (uint32, bool) {
 	start := m.at
 	ascii := true
 	for ; m.at < len(m.json); m.at++ {
@@ -242,7 +242,7 @@ func (m *image) text() (uint32, bool) {
 }
 
 // string appends a string whose text lies in out.
-func (m *image) string(text, length int) uint32 {
+func (m *layout) string(text, length int) uint32 {
 	at := m.alloc(12)
 	m.out[at] = opaString
 	m.put(at+opaLengthAt, uint32(length))
@@ -251,7 +251,7 @@ func (m *image) string(text, length int) uint32 {
 }
 
 // escaped reads a string that has escapes; its text is appended decoded.
-func (m *image) escaped(start int) (uint32, bool) {
+func (m *layout) escaped(start int) (uint32, bool) {
 	text := len(m.out)
 	m.out = append(m.out, m.json[start:m.at]...)
 	for m.at < len(m.json) {
@@ -274,7 +274,7 @@ func (m *image) escaped(start int) (uint32, bool) {
 }
 
 // escape decodes what follows a reverse solidus.
-func (m *image) escape() bool {
+func (m *layout) escape() bool {
 	if m.at == len(m.json) {
 		return false
 	}
@@ -293,7 +293,7 @@ func (m *image) escape() bool {
 
 // unicode decodes four hexadecimal digits and the other half of a pair. A half
 // that is alone is left to the guest's parser.
-func (m *image) unicode() bool {
+func (m *layout) unicode() bool {
 	r, ok := m.unit()
 	if ok && utf16.IsSurrogate(r) {
 		if !m.word(`\u`) {
@@ -308,7 +308,7 @@ func (m *image) unicode() bool {
 	return ok
 }
 
-func (m *image) unit() (rune, bool) {
+func (m *layout) unit() (rune, bool) {
 	if len(m.json)-m.at < 4 {
 		return 0, false
 	}
@@ -318,7 +318,7 @@ func (m *image) unit() (rune, bool) {
 }
 
 // array reads an array whose bracket was taken.
-func (m *image) array(depth int) (uint32, bool) {
+func (m *layout) array(depth int) (uint32, bool) {
 	mark := len(m.items)
 	if m.space(); m.at < len(m.json) && m.json[m.at] == ']' {
 		m.at++
@@ -340,7 +340,7 @@ func (m *image) array(depth int) (uint32, bool) {
 	}
 }
 
-func (m *image) closeArray(mark int) uint32 {
+func (m *layout) closeArray(mark int) uint32 {
 	length := len(m.items) - mark
 	elements := m.alloc(8 * length)
 	for n, item := range m.items[mark:] {
@@ -352,7 +352,7 @@ func (m *image) closeArray(mark int) uint32 {
 }
 
 // collection appends the head of an array or an object.
-func (m *image) collection(typ byte, elements, first, second int) uint32 {
+func (m *layout) collection(typ byte, elements, first, second int) uint32 {
 	at := m.alloc(16)
 	m.out[at] = typ
 	m.put(at+opaFieldAt, m.address(elements))
@@ -362,7 +362,7 @@ func (m *image) collection(typ byte, elements, first, second int) uint32 {
 }
 
 // object reads an object whose brace was taken.
-func (m *image) object(depth int) (uint32, bool) {
+func (m *layout) object(depth int) (uint32, bool) {
 	mark := len(m.members)
 	if m.space(); m.at < len(m.json) && m.json[m.at] == '}' {
 		m.at++
@@ -392,7 +392,7 @@ func (m *image) object(depth int) (uint32, bool) {
 }
 
 // closeObject fills the buckets. A name that comes twice is reported as false.
-func (m *image) closeObject(mark int) (uint32, bool) {
+func (m *layout) closeObject(mark int) (uint32, bool) {
 	length := len(m.members) - mark
 	count := buckets(length)
 	table := m.alloc(4 * count)
@@ -409,7 +409,7 @@ func (m *image) closeObject(mark int) (uint32, bool) {
 }
 
 // insert links an element into the bucket, which is ordered by name.
-func (m *image) insert(link, element int) bool {
+func (m *layout) insert(link, element int) bool {
 	text := m.textOf(m.get(element))
 	for m.get(link) != 0 {
 		other := int(m.get(link) - m.base)
@@ -427,8 +427,8 @@ func (m *image) insert(link, element int) bool {
 	return true
 }
 
-// textOf returns the text of a string of the image.
-func (m *image) textOf(address uint32) []byte {
+// textOf returns the text of a string of the layout.
+func (m *layout) textOf(address uint32) []byte {
 	at := int(address-m.base) + opaLengthAt
 	from := int(m.get(at+4) - m.base)
 	return m.out[from : from+int(m.get(at))]
