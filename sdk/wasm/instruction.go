@@ -1,6 +1,7 @@
 package wasm
 
-// opcode is an instruction's first byte, or 0xfc00 and the number behind the prefix.
+// opcode is an instruction's first byte, or a prefix as the high byte and the
+// number behind it as the low one.
 type opcode uint16
 
 // Instructions that the scan or a pass looks at.
@@ -17,6 +18,7 @@ const (
 	opReturn       = 0x0f
 	opCall         = 0x10
 	opCallIndirect = 0x11
+	opDrop         = 0x1a
 	opSelectTyped  = 0x1c
 	opSelect       = 0x1b
 	opLocalGet     = 0x20
@@ -70,35 +72,46 @@ const (
 	opTableSize  = 0xfc10
 	opTableFill  = 0xfc11
 
+	prefixVector = 0xfd
+	vectorConst  = 12 // behind the prefix
+
 	blockEmpty = 0x40
 )
 
 // instruction is one decoded instruction. Labels is valid until the next one is read.
 type instruction struct {
 	op         opcode
-	start, end int    // in the reader's data
-	index      uint32 // the immediate that is an index, a label or an offset
+	start, end int       // in the reader's data
+	index      uint32    // the immediate that is an index, a label or an offset
+	value      ValueType // of a typed select or a block with one result; blockEmpty for none
 	labels     []uint32
 }
 
 // next reads one instruction into in.
 func (r *reader) next(in *instruction) bool {
-	in.start, in.index, in.labels = r.pos, 0, in.labels[:0]
+	in.start, in.index, in.value, in.labels = r.pos, 0, 0, in.labels[:0]
 	in.op = opcode(r.byte("instruction"))
-	if in.op == prefixMisc {
-		in.op = opcode(min(r.u32("instruction"), 0xff)) | prefixMisc<<8
+	if in.op == prefixMisc || in.op == prefixVector {
+		r.prefixed(in)
 	}
 	r.immediates(in)
 	in.end = r.pos
 	return r.err == nil
 }
 
+func (r *reader) prefixed(in *instruction) {
+	number := r.u32("instruction")
+	if number > 0xff {
+		r.at = in.start
+		r.refuse(item("instruction 0x%02x 0x%02x", uint16(in.op), number), "unknown or not allowed")
+	}
+	in.op = in.op<<8 | opcode(number&0xff)
+}
+
 func (r *reader) immediates(in *instruction) {
 	switch op := in.op; {
 	case op == opBlock || op == opLoop || op == opIf:
-		r.signed("block type", 33)
-	case op == opTableSet:
-		r.refuseWrite(in, "table.set")
+		r.blockType(in)
 	case op == opBr || op == opBrIf || op == opCall, op >= opLocalGet && op <= opTableSet, op == opRefFunc:
 		in.index = r.u32("index")
 	case op == opBrTable:
@@ -107,16 +120,13 @@ func (r *reader) immediates(in *instruction) {
 		in.index = r.u32("type index")
 		r.u32("table index")
 	case op == opSelectTyped:
-		for range r.count("select types", 1) {
-			r.valueType()
+		for n := r.count("select types", 1); n > 0; n-- {
+			in.value = r.valueType()
 		}
 	case op >= opI32Load && op <= opI64Store32:
-		if r.u32("alignment") > 3 {
-			r.refuse("alignment", "larger than natural")
-		}
-		in.index = r.u32("offset")
+		r.memoryAccess(in, 3)
 	case op == opMemorySize || op == opMemoryGrow:
-		r.memoryIndex()
+		r.zero()
 	case op == opI32Const:
 		r.signed("constant", 32)
 	case op == opI64Const:
@@ -126,23 +136,54 @@ func (r *reader) immediates(in *instruction) {
 	case op == opF64Const:
 		r.bytes("constant", 8)
 	case op == opRefNull:
-		r.valueType()
-	case op >= prefixMisc<<8:
+		r.referenceType()
+	case op>>8 == prefixMisc:
 		r.misc(in)
-	case op > opExtend32S && op != opRefIsNull, op > opReturn && op < 0x1a && op != opCall, op > opElse && op < opEnd, op > opSelectTyped && op < opLocalGet, op == 0x27:
-		r.refuseOpcode(in)
+	case op>>8 == prefixVector:
+		r.vector(in)
+	case op == 0xfe:
+		r.refuseOpcode(in, "threads are not allowed")
+	case op > opExtend32S && op != opRefIsNull, op > opReturn && op < opDrop && op != opCall, op > opElse && op < opEnd, op > opSelectTyped && op < opLocalGet, op == 0x27:
+		r.refuseOpcode(in, "unknown or not allowed")
 	}
 }
 
-func (r *reader) refuseOpcode(in *instruction) {
-	r.pos = in.start
-	reason := "unknown or not allowed"
-	if in.op == 0xfd {
-		reason = "SIMD is not allowed"
-	} else if in.op == 0xfe {
-		reason = "threads are not allowed"
+// blockType reads the type of a block: in.value is its only result or blockEmpty,
+// or 0, and in.index is that of a function type.
+func (r *reader) blockType(in *instruction) {
+	t := r.signed("block type", 33)
+	switch short := ValueType(t & 0x7f); {
+	case t >= 0:
+		in.index = uint32(t)
+	case t < -0x40 || short != blockEmpty && valueTypeLetters[short] == 0:
+		r.refuse(item("block type %d", t), "unknown or not allowed")
+	default:
+		in.value = short
 	}
-	r.refuse(item("instruction 0x%02x", uint16(in.op)), reason)
+}
+
+// memoryAccess reads alignment, as an exponent of 2, and offset.
+func (r *reader) memoryAccess(in *instruction, natural uint32) {
+	if r.u32("alignment") > natural {
+		r.refuse("alignment", "larger than natural")
+	}
+	in.index = r.u32("offset")
+}
+
+func (r *reader) refuseOpcode(in *instruction, reason string) {
+	r.at = in.start
+	name := item("instruction 0x%02x", uint16(in.op))
+	if prefix := in.op >> 8; prefix != 0 {
+		name = item("instruction 0x%02x 0x%02x", uint16(prefix), uint16(in.op&0xff))
+	}
+	r.refuse(name, reason)
+}
+
+// zero reads the byte that stands for the only memory.
+func (r *reader) zero() {
+	if r.byte("memory index") != 0 {
+		r.refuse("memory index", "there is one memory")
+	}
 }
 
 // targets reads the labels of a br_table, the default last.
@@ -153,35 +194,40 @@ func (r *reader) targets(in *instruction) {
 	}
 }
 
-// misc reads the immediates behind the 0xfc prefix. What writes a table or drops
-// a segment is refused: its effect would survive the call.
+// misc reads the immediates behind the 0xfc prefix.
 func (r *reader) misc(in *instruction) {
 	switch in.op {
 	case opMemoryInit:
 		in.index = r.u32("segment")
-		r.memoryIndex()
+		r.zero()
 	case opMemoryCopy:
-		r.memoryIndex()
-		r.memoryIndex()
+		r.zero()
+		r.zero()
 	case opMemoryFill:
-		r.memoryIndex()
-	case opTableSize:
-		in.index = r.u32("table")
-	case opDataDrop, opTableInit, opElemDrop, opTableCopy, opTableGrow, opTableFill:
-		r.refuseWrite(in, miscNames[in.op])
+		r.zero()
+	case opDataDrop, opElemDrop, opTableGrow, opTableSize, opTableFill:
+		in.index = r.u32("index")
+	case opTableInit, opTableCopy:
+		in.index = r.u32("index")
+		r.u32("index")
 	default:
 		if in.op > opTruncSatU {
-			r.refuseOpcode(in)
+			r.refuseOpcode(in, "unknown or not allowed")
 		}
 	}
 }
 
-func (r *reader) refuseWrite(in *instruction, name string) {
-	r.pos = in.start
-	r.refuse(name, "what it changes would survive the call")
-}
-
-var miscNames = map[opcode]string{
-	opDataDrop: "data.drop", opTableInit: "table.init", opElemDrop: "elem.drop",
-	opTableCopy: "table.copy", opTableGrow: "table.grow", opTableFill: "table.fill",
+// vector reads the immediates behind the 0xfd prefix.
+func (r *reader) vector(in *instruction) {
+	switch n := in.op & 0xff; {
+	case n <= 11, n == 92, n == 93: // loads and the store
+		r.memoryAccess(in, 4)
+	case n == vectorConst, n == 13: // and the shuffle
+		r.bytes("lanes", 16)
+	case n >= 21 && n <= 34: // extract and replace a lane
+		r.byte("lane")
+	case n >= 84 && n <= 91: // load and store a lane
+		r.memoryAccess(in, 3)
+		r.byte("lane")
+	}
 }

@@ -8,7 +8,7 @@ import "github.com/holdfast-policy/holdfast/sdk/abi"
 // noted. The meters begin at zero: nothing runs before the host has set them. The same
 // bytes always give the same copy. An error is always a *Refusal.
 func Instrument(module []byte, class Class, kind abi.Kind) ([]byte, error) {
-	m, err := Parse(module, class)
+	m, err := Parse(module, class.Limits())
 	if err != nil {
 		return nil, err
 	}
@@ -27,5 +27,5 @@ func Instrument(module []byte, class Class, kind abi.Kind) ([]byte, error) {
 			return nil, err
 		}
 	}
-	return m.encode(), nil
+	return m.Encode(), nil
 }

@@ -2,21 +2,31 @@ package wasm
 
 // Limits bound what one module may ask for. All are inclusive.
 type Limits struct {
-	ModuleBytes  int
+	ModuleBytes  int // custom sections included
 	Types        int
-	Arity        int // parameters and results of one type
+	Arity        int // parameters, and results, of one type
 	Imports      int
 	Functions    int // defined
 	BodyBytes    int // of one function
 	Locals       int // of one function, parameters included
+	Blocks       int // blocks, loops, ifs and elses of one function
+	LiveValues   int // Blocks times locals of one function, summed over the module
 	Nesting      int // blocks, loops and ifs
 	TableTargets int // of all br_table instructions of the module
+	Tables       int
+	Memories     int
 	Globals      int
 	Exports      int
 	NameBytes    int // of one import or export
 	Segments     int // data segments, and as many element segments
 	TableSize    int // elements, and entries of all element segments
 	MemoryPages  int // of 64 KiB
+	// Lasting admits instructions whose effect on tables and segments would
+	// outlast a call. No class does: restoring would have to undo them.
+	Lasting bool
+	// SIMD admits vector types and instructions. No class does: neither is the
+	// NaN of a lane made canonical, nor is a vector's store tracked.
+	SIMD bool
 }
 
 // Limits returns what modules of the class may ask for.
@@ -29,8 +39,12 @@ func (c Class) Limits() Limits {
 		Functions:    20_000,
 		BodyBytes:    512 << 10,
 		Locals:       1_000,
+		Blocks:       1 << 20,
+		LiveValues:   1 << 40,
 		Nesting:      256,
 		TableTargets: 10_000,
+		Tables:       1,
+		Memories:     1,
 		Globals:      1_000,
 		Exports:      1_000,
 		NameBytes:    512,

@@ -11,15 +11,16 @@ const (
 	I64       ValueType = 0x7e
 	F32       ValueType = 0x7d
 	F64       ValueType = 0x7c
+	V128      ValueType = 0x7b
 	FuncRef   ValueType = 0x70
 	ExternRef ValueType = 0x6f
 )
 
-var valueTypeLetters = map[ValueType]byte{I32: 'i', I64: 'I', F32: 'f', F64: 'F', FuncRef: 'r', ExternRef: 'e'}
+var valueTypeLetters = map[ValueType]byte{I32: 'i', I64: 'I', F32: 'f', F64: 'F', V128: 'v', FuncRef: 'r', ExternRef: 'e'}
 
 // FuncType is the type of a function in letters, parameters before the colon
-// and results after it: i and I are i32 and i64, f and F are f32 and f64, r and
-// e are funcref and externref. "ii:I" takes two i32 and returns an i64.
+// and results after it: i and I are i32 and i64, f and F are f32 and f64, v is
+// v128, r and e are funcref and externref. "ii:I" takes two i32 and returns an i64.
 type FuncType string
 
 // params returns the number of parameters.
@@ -48,9 +49,9 @@ type Import struct {
 	Module, Name string
 	Type         FuncType // of a function
 	kind         byte
+	typeIndex    uint32 // of a function
 	raw          []byte // as encoded
 	offset       int
-	memory       pages // of a memory
 }
 
 // An Export names a thing that the module provides.
@@ -67,6 +68,7 @@ type pages struct {
 }
 
 type global struct {
+	offset    int
 	valueType ValueType
 	mutable   bool
 }
@@ -74,7 +76,7 @@ type global struct {
 // function is a defined function.
 type function struct {
 	typeIndex  uint32
-	offset     int    // of the body in the module
+	offset     int    // of the first instruction in the module
 	localDecls []byte // groups, without their count
 	groups     int
 	locals     int    // declared and parameters
@@ -84,9 +86,9 @@ type function struct {
 // section holds the elements of a section that passes append to or that is
 // written as it was read.
 type section struct {
-	count  int
+	count  int // of a start section the function, of a data count section what it counts
 	items  []byte
-	offset int
+	offset int // of the content in the module; 0 when there is no such section
 }
 
 // Section numbers of the binary format.
@@ -114,15 +116,20 @@ type Module struct {
 
 	types     []FuncType
 	functions []function
-	memories  []pages
-	globals   []global
-	tableSize uint32
+	memories  []pages  // imported ones first
+	globals   []global // imported ones first
+	tableSize uint64   // of all tables, imported or not
 	tables    int
-	start     uint32
-	hasStart  bool
 	segments  int
 	bytes     int
 	sections  [sectionKinds]section
+	measured  measured
+}
+
+// measured is what Parse found in the bodies.
+type measured struct {
+	longestBody, mostLocals, mostBlocks, nesting, tableTargets int
+	liveValues                                                 uint64
 }
 
 // importedFunctions is the number of functions that precede the defined ones.

@@ -10,10 +10,13 @@ var sectionOrder = [sectionKinds]int{
 	sectionExport: 7, sectionStart: 8, sectionElement: 9, sectionDataCount: 10, sectionCode: 11, sectionData: 12,
 }
 
-// Parse reads the sections of module within the limits of class and checks
-// their structure. Function bodies are cut out, not read. An error is always a *Refusal.
-func Parse(module []byte, class Class) (*Module, error) {
-	limits := class.Limits()
+// Parse reads a module in one pass forward, every instruction included, and
+// refuses what is not well-formed or exceeds limits. It understands the MVP,
+// bulk memory, sign extension, saturating conversions, multi-value, reference
+// types, mutable globals and SIMD; other proposals are refused. It allocates in
+// proportion to bytes that it has read, never to a count that they declare, and
+// the Module refers to the bytes. An error is always a *Refusal.
+func Parse(module []byte, limits Limits) (*Module, error) {
 	if len(module) > limits.ModuleBytes {
 		return nil, &Refusal{Item: "module", Value: uint64(len(module)), Limit: uint64(limits.ModuleBytes), Reason: "too many bytes"}
 	}
@@ -31,6 +34,8 @@ type parser struct {
 	limits    Limits
 	module    *Module
 	typeIndex []uint32 // of each defined function
+	in        instruction
+	open      []opcode
 }
 
 func (p *parser) sections(r *reader) error {
@@ -44,6 +49,9 @@ func (p *parser) sections(r *reader) error {
 			return r.err
 		}
 		if id == sectionCustom {
+			if body.name("custom section", size); body.err != nil {
+				return body.err
+			}
 			continue
 		}
 		if id >= sectionKinds || sectionOrder[id] <= last {
@@ -54,6 +62,7 @@ func (p *parser) sections(r *reader) error {
 			return err
 		}
 	}
+	r.at = r.pos
 	if len(p.typeIndex) != len(p.module.functions) {
 		r.refuse("code section", "as many bodies as functions are wanted")
 	}
@@ -75,9 +84,10 @@ func (p *parser) section(id byte, r *reader) error {
 	start := *r
 	whole.count = readers[id](r)
 	if r.err == nil && r.pos != r.end {
+		r.at = r.pos
 		r.refuse("section", "bytes after its last element")
 	}
-	if r.err == nil && id != sectionStart {
+	if r.err == nil {
 		start.u32("count")
 		whole.items = start.data[start.pos:start.end:start.end]
 	}
@@ -100,15 +110,31 @@ func (p *parser) types(r *reader) int {
 func (p *parser) valueTypes(r *reader, letters []byte) []byte {
 	n := r.count("parameters or results", p.limits.Arity)
 	for i := 0; i < n && r.err == nil; i++ {
-		letters = append(letters, valueTypeLetters[r.valueType()])
+		letters = append(letters, valueTypeLetters[p.valueType(r)])
 	}
 	return letters
+}
+
+func (p *parser) valueType(r *reader) ValueType {
+	t := r.valueType()
+	if t == V128 && !p.limits.SIMD {
+		r.refuse("value type 0x7b", "SIMD is not allowed")
+	}
+	return t
 }
 
 func (r *reader) valueType() ValueType {
 	t := ValueType(r.byte("value type"))
 	if valueTypeLetters[t] == 0 {
-		r.refuse("value type", "unknown or not allowed")
+		r.refuse(item("value type 0x%02x", byte(t)), "unknown or not allowed")
+	}
+	return t
+}
+
+func (r *reader) referenceType() ValueType {
+	t := r.valueType()
+	if t != FuncRef && t != ExternRef {
+		r.refuse(item("type 0x%02x", byte(t)), "not a reference type")
 	}
 	return t
 }
@@ -116,59 +142,68 @@ func (r *reader) valueType() ValueType {
 func (p *parser) imports(r *reader) int {
 	n := r.count("imports", p.limits.Imports)
 	for i := 0; i < n && r.err == nil; i++ {
-		at := r.pos
-		imported := Import{offset: at, Module: r.name("import module", p.limits.NameBytes), Name: r.name("import name", p.limits.NameBytes)}
-		imported.kind = r.byte("import kind")
-		switch {
-		case r.err != nil:
-		case imported.kind == kindFunc:
-			imported.Type = p.typeAt(r)
-		case imported.kind == kindMemory:
-			imported.memory = p.memory(r)
-			p.module.memories = append(p.module.memories, imported.memory)
-		default:
-			r.refuse(item("import %s.%s", imported.Module, imported.Name), "only functions and OPA's memory may be imported")
-		}
-		imported.raw = r.data[at:r.pos:r.pos]
-		p.module.Imports = append(p.module.Imports, imported)
+		p.module.Imports = append(p.module.Imports, p.imported(r))
 	}
 	return n
 }
 
-func (p *parser) typeAt(r *reader) FuncType {
+func (p *parser) imported(r *reader) Import {
+	start := r.pos
+	limit := uint32(p.limits.NameBytes)
+	imported := Import{offset: start, Module: r.name("import module", limit), Name: r.name("import name", limit)}
+	imported.kind = r.byte("import kind")
+	switch {
+	case r.err != nil:
+	case imported.kind == kindFunc:
+		imported.typeIndex, imported.Type = p.typeAt(r)
+	case imported.kind == kindTable:
+		p.table(r)
+	case imported.kind == kindMemory:
+		p.memory(r)
+	case imported.kind == kindGlobal:
+		p.module.globals = append(p.module.globals, p.globalType(r))
+	default:
+		r.refuse(item("import %s.%s", imported.Module, imported.Name), "unknown kind")
+	}
+	imported.raw = r.data[start:r.pos:r.pos]
+	return imported
+}
+
+func (p *parser) typeAt(r *reader) (uint32, FuncType) {
 	index := r.u32("type index")
 	if r.err == nil && uint64(index) >= uint64(len(p.module.types)) {
 		r.refuse("type index", "no such type")
 	}
 	if r.err != nil {
-		return ""
+		return 0, ""
 	}
-	return p.module.types[index]
+	return index, p.module.types[index]
 }
 
 func (p *parser) functions(r *reader) int {
 	n := r.count("functions", p.limits.Functions)
-	p.typeIndex = make([]uint32, 0, n)
 	for i := 0; i < n && r.err == nil; i++ {
-		before := *r
-		p.typeAt(r)
-		p.typeIndex = append(p.typeIndex, before.u32("type index"))
+		index, _ := p.typeAt(r)
+		p.typeIndex = append(p.typeIndex, index)
 	}
 	return n
 }
 
 func (p *parser) tables(r *reader) int {
-	n := r.count("tables", 1)
+	n := r.count("tables", p.limits.Tables)
 	for i := 0; i < n && r.err == nil; i++ {
-		if t := r.valueType(); t != FuncRef && t != ExternRef {
-			r.refuse("table", "not a reference type")
-		}
-		size := r.pages("table")
-		r.within("table elements", uint64(size.min), p.limits.TableSize)
-		p.module.tableSize = size.min
-		p.module.tables++
+		p.table(r)
 	}
 	return n
+}
+
+func (p *parser) table(r *reader) {
+	r.referenceType()
+	size := r.pages("table")
+	r.within("table elements", uint64(size.min), p.limits.TableSize)
+	p.module.tableSize += uint64(size.min)
+	p.module.tables++
+	r.within("tables", uint64(p.module.tables), p.limits.Tables)
 }
 
 // pages reads limits of a table or memory.
@@ -187,43 +222,50 @@ func (r *reader) pages(what string) pages {
 	return size
 }
 
-func (p *parser) memory(r *reader) pages {
-	size := r.pages("memory")
-	r.within("memory pages", uint64(size.min), p.limits.MemoryPages)
-	return size
-}
-
 func (p *parser) memories(r *reader) int {
-	n := r.count("memories", 1)
+	n := r.count("memories", p.limits.Memories)
 	for i := 0; i < n && r.err == nil; i++ {
-		p.module.memories = append(p.module.memories, p.memory(r))
+		p.memory(r)
 	}
 	return n
+}
+
+// mostPages is what 32 bits address.
+const mostPages = 1 << 16
+
+func (p *parser) memory(r *reader) {
+	size := r.pages("memory")
+	r.within("memory maximum", uint64(size.max), mostPages)
+	r.within("memory pages", uint64(size.min), min(p.limits.MemoryPages, mostPages))
+	p.module.memories = append(p.module.memories, size)
+	r.within("memories", uint64(len(p.module.memories)), p.limits.Memories)
 }
 
 func (p *parser) globals(r *reader) int {
 	n := r.count("globals", p.limits.Globals)
 	for i := 0; i < n && r.err == nil; i++ {
-		g := global{valueType: r.valueType()}
-		mutable := r.byte("global")
-		if mutable > 1 {
-			r.refuse("global", "neither mutable nor constant")
-		}
-		g.mutable = mutable == 1
-		if g.mutable && (g.valueType == FuncRef || g.valueType == ExternRef) {
-			r.refuse("global", "a mutable reference could not be restored")
-		}
+		g := p.globalType(r)
 		r.constant()
 		p.module.globals = append(p.module.globals, g)
 	}
 	return n
 }
 
+func (p *parser) globalType(r *reader) global {
+	g := global{offset: r.pos, valueType: p.valueType(r)}
+	mutable := r.byte("global")
+	if mutable > 1 {
+		r.refuse("global", "neither mutable nor constant")
+	}
+	g.mutable = mutable == 1
+	return g
+}
+
 func (p *parser) exports(r *reader) int {
 	n := r.count("exports", p.limits.Exports)
-	seen := make(map[string]bool, n)
+	seen := map[string]bool{}
 	for i := 0; i < n && r.err == nil; i++ {
-		exported := Export{offset: r.pos, Name: r.name("export", p.limits.NameBytes), kind: r.byte("export kind"), index: r.u32("export index")}
+		exported := Export{offset: r.pos, Name: r.name("export", uint32(p.limits.NameBytes)), kind: r.byte("export kind"), index: r.u32("export index")}
 		if exported.kind > kindGlobal {
 			r.refuse(item("export %q", exported.Name), "unknown kind")
 		}
@@ -236,47 +278,8 @@ func (p *parser) exports(r *reader) int {
 	return n
 }
 
-func (p *parser) start(r *reader) int {
-	p.module.start, p.module.hasStart = r.u32("start function"), true
-	return 1
-}
-
-func (p *parser) code(r *reader) int {
-	n := r.count("bodies", p.limits.Functions)
-	if r.err == nil && n != len(p.typeIndex) {
-		r.refuse("code section", "as many bodies as functions are wanted")
-	}
-	p.module.functions = make([]function, 0, n)
-	for i := 0; i < n && r.err == nil; i++ {
-		size := r.u32("body size")
-		if !r.within(item("bytes of function %d", i), uint64(size), p.limits.BodyBytes) {
-			break
-		}
-		body := r.section("body", size)
-		p.module.functions = append(p.module.functions, p.function(body, p.typeIndex[i], i))
-		if body.err != nil {
-			r.err = body.err
-		}
-	}
-	return n
-}
-
-// function reads the locals of a body and keeps its instructions.
-func (p *parser) function(r *reader, typeIndex uint32, number int) function {
-	f := function{typeIndex: typeIndex, offset: r.pos, locals: p.module.types[typeIndex].params()}
-	f.groups = r.count(item("local groups of function %d", number), p.limits.Locals)
-	start := r.pos
-	total := uint64(f.locals)
-	for g := 0; g < f.groups && r.err == nil; g++ {
-		total += uint64(r.u32("locals"))
-		r.valueType()
-		r.within(item("locals of function %d", number), total, p.limits.Locals)
-	}
-	if r.err == nil {
-		f.locals, f.localDecls, f.body = int(total), r.data[start:r.pos:r.pos], r.data[r.pos:r.end:r.end]
-	}
-	return f
-}
+// start returns the index of the function, which takes the place of a count.
+func (p *parser) start(r *reader) int { return int(r.u32("start function")) }
 
 func (p *parser) dataCount(r *reader) int {
 	n := r.u32("data count")
@@ -329,14 +332,14 @@ func (p *parser) elements(r *reader) int {
 // declarative, bit 1 an explicit table or declarative, bit 2 expressions.
 func (p *parser) elementSegment(r *reader, flags uint32) int {
 	if flags&1 == 0 {
-		if flags&2 != 0 && r.u32("table index") != 0 {
-			r.refuse("table index", "there is one table")
+		if flags&2 != 0 {
+			r.u32("table index")
 		}
 		r.constant()
 	}
 	if flags&3 != 0 {
 		if flags&4 != 0 {
-			r.valueType()
+			r.referenceType()
 		} else if r.byte("element kind") != 0 {
 			r.refuse("element kind", "not a function")
 		}
@@ -367,7 +370,12 @@ func (r *reader) constant() {
 		case opGlobalGet, opRefFunc:
 			r.u32("constant")
 		case opRefNull:
-			r.valueType()
+			r.referenceType()
+		case prefixVector:
+			if r.u32("constant expression") != vectorConst {
+				r.refuse("constant expression", "instruction not allowed here")
+			}
+			r.bytes("constant", 16)
 		case opEnd:
 			return
 		default:

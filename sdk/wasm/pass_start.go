@@ -2,10 +2,12 @@ package wasm
 
 import "github.com/holdfast-policy/holdfast/sdk/abi"
 
-// exportStart exports the start function, so that the host calls it when the
-// meters are set; encode writes no start section.
+// exportStart makes the start function an export, so that the host calls it
+// when the meters are set.
 func (m *Module) exportStart() {
-	if m.hasStart {
-		m.addExport(abi.ExportStart, kindFunc, m.start)
+	if m.sections[sectionStart].offset == 0 {
+		return
 	}
+	m.addExport(abi.ExportStart, kindFunc, uint32(m.sections[sectionStart].count))
+	m.sections[sectionStart] = section{}
 }

@@ -15,7 +15,7 @@ func rewritten(t *testing.T, module []byte) *Module {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := Parse(out, Policy)
+	m, err := Parse(out, Policy.Limits())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,12 +44,12 @@ func TestMemoryImportBecomesADefinition(t *testing.T) {
 	g.memories = nil
 	g.imports = [][]byte{importOf("env", "memory", kindMemory, 0, 3), importOf("holdfast_v1", "now", kindFunc, 3)}
 	g.exports = g.exports[:1]
-	m, err := Parse(g.bytes(), Policy)
+	m, err := Parse(g.bytes(), Policy.Limits())
 	if err != nil {
 		t.Fatal(err)
 	}
 	m.defineMemory(7)
-	m, err = Parse(m.encode(), Policy)
+	m, err = Parse(m.Encode(), Policy.Limits())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,7 +71,7 @@ func TestGlobalsAndStartAreExported(t *testing.T) {
 	if second, _ := m.export("holdfast_meter_global1", kindGlobal); second.index != 2 {
 		t.Errorf("the second mutable global is %d", second.index)
 	}
-	if m.hasStart {
+	if m.sections[sectionStart].offset != 0 {
 		t.Error("the start section is still there")
 	}
 }
@@ -87,7 +87,7 @@ func TestCountedFunctions(t *testing.T) {
 	g.addFunction(body(opCall, 13))                               // into the cycle
 	g.addFunction(body(opI32Const, 0, opCallIndirect, 3, 0))
 	g.addFunction(body(opCall, 17)) // itself
-	m, err := Parse(g.bytes(), Policy)
+	m, err := Parse(g.bytes(), Policy.Limits())
 	if err != nil {
 		t.Fatal(err)
 	}

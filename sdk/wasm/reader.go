@@ -8,19 +8,20 @@ type reader struct {
 	data []byte
 	pos  int
 	end  int
+	at   int // where the item read last begins, for refusals
 	err  error
 }
 
 func (r *reader) refuse(item, reason string) {
 	if r.err == nil {
-		r.err = &Refusal{Offset: r.pos, Item: item, Reason: reason}
+		r.err = &Refusal{Offset: r.at, Item: item, Reason: reason}
 	}
 }
 
 // within refuses value when it is above limit and tells whether reading may go on.
 func (r *reader) within(item string, value uint64, limit int) bool {
 	if r.err == nil && value > uint64(limit) {
-		r.err = &Refusal{Offset: r.pos, Item: item, Value: value, Limit: uint64(limit), Reason: "too many"}
+		r.err = &Refusal{Offset: r.at, Item: item, Value: value, Limit: uint64(limit), Reason: "too many"}
 	}
 	return r.err == nil
 }
@@ -28,6 +29,12 @@ func (r *reader) within(item string, value uint64, limit int) bool {
 func (r *reader) more() bool { return r.err == nil && r.pos < r.end }
 
 func (r *reader) byte(item string) byte {
+	r.at = r.pos
+	return r.next8(item)
+}
+
+// next8 reads a byte of an item that began at r.at.
+func (r *reader) next8(item string) byte {
 	if r.err != nil || r.pos >= r.end {
 		r.refuse(item, "truncated")
 		return 0
@@ -37,6 +44,7 @@ func (r *reader) byte(item string) byte {
 }
 
 func (r *reader) bytes(item string, n uint32) []byte {
+	r.at = r.pos
 	if r.err != nil || uint64(n) > uint64(r.end-r.pos) {
 		r.refuse(item, "truncated")
 		return nil
@@ -51,16 +59,17 @@ func (r *reader) section(item string, n uint32) *reader {
 	if r.bytes(item, n) == nil && r.err != nil {
 		return &reader{err: r.err}
 	}
-	return &reader{data: r.data, pos: start, end: r.pos}
+	return &reader{data: r.data, pos: start, end: r.pos, at: start}
 }
 
 func (r *reader) u32(item string) uint32 { return uint32(r.unsigned(item, 32)) }
 
 // unsigned reads an unsigned LEB128 of at most bits bits in at most ceil(bits/7) bytes.
 func (r *reader) unsigned(item string, bits uint) uint64 {
+	r.at = r.pos
 	var value uint64
 	for shift := uint(0); shift < bits; shift += 7 {
-		b := r.byte(item)
+		b := r.next8(item)
 		if r.err != nil {
 			return 0
 		}
@@ -78,9 +87,10 @@ func (r *reader) unsigned(item string, bits uint) uint64 {
 
 // signed reads a signed LEB128 of at most bits bits in at most ceil(bits/7) bytes.
 func (r *reader) signed(item string, bits uint) int64 {
+	r.at = r.pos
 	var value int64
 	for shift := uint(0); shift < bits; shift += 7 {
-		b := r.byte(item)
+		b := r.next8(item)
 		if r.err != nil {
 			return 0
 		}
@@ -119,9 +129,9 @@ func (r *reader) count(item string, limit int) int {
 	return int(n)
 }
 
-func (r *reader) name(item string, limit int) string {
+func (r *reader) name(item string, limit uint32) string {
 	n := r.u32(item)
-	if !r.within(item, uint64(n), limit) {
+	if !r.within(item, uint64(n), int(limit)) {
 		return ""
 	}
 	raw := r.bytes(item, n)

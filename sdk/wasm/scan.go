@@ -11,7 +11,7 @@ import (
 // limits of its class, and that it speaks one ABI exactly, importing nothing
 // else. An error is always a *Refusal.
 func Scan(module []byte, class Class) (*Report, error) {
-	m, err := Parse(module, class)
+	m, err := Parse(module, class.Limits())
 	if err != nil {
 		return nil, err
 	}
@@ -26,19 +26,17 @@ func (m *Module) scan(class Class) (*Report, error) {
 	if len(m.memories) != 1 {
 		return nil, &Refusal{Item: "memories", Value: uint64(len(m.memories)), Limit: 1, Reason: "exactly one memory is wanted"}
 	}
-	report := m.report(class, kind)
-	if err := m.scanBodies(class.Limits(), report); err != nil {
-		return nil, err
-	}
-	return report, nil
+	return m.report(class, kind), nil
 }
 
 func (m *Module) report(class Class, kind abi.Kind) *Report {
 	report := &Report{
 		ABI: kind, Class: class, Bytes: m.bytes, Types: len(m.types), Functions: len(m.functions),
 		CodeBytes: len(m.sections[sectionCode].items), Globals: len(m.globals), Segments: m.segments,
-		TableSize: m.tableSize, MemoryMin: m.memories[0].min, MemoryMax: m.memories[0].max, HasMax: m.memories[0].hasMax,
-		Start: m.hasStart,
+		LongestBody: m.measured.longestBody, MostLocals: m.measured.mostLocals, MostBlocks: m.measured.mostBlocks,
+		LiveValues: m.measured.liveValues, Nesting: m.measured.nesting, TableTargets: m.measured.tableTargets,
+		TableSize: uint32(m.tableSize), MemoryMin: m.memories[0].min, MemoryMax: m.memories[0].max, HasMax: m.memories[0].hasMax,
+		Start: m.sections[sectionStart].offset != 0,
 	}
 	for _, g := range m.globals {
 		if g.mutable {
@@ -54,63 +52,6 @@ func (m *Module) report(class Class, kind abi.Kind) *Report {
 	return report
 }
 
-func (m *Module) scanBodies(limits Limits, report *Report) error {
-	var in instruction
-	for i := range m.functions {
-		f := &m.functions[i]
-		report.LongestBody = max(report.LongestBody, len(f.body))
-		report.MostLocals = max(report.MostLocals, f.locals)
-		r := &reader{data: f.body, end: len(f.body)}
-		if err := scanBody(r, &in, limits, report); err != nil {
-			refusal := *err.(*Refusal)
-			refusal.Offset += f.offset
-			refusal.Item += item(" in function %d", i)
-			return &refusal
-		}
-	}
-	return nil
-}
-
-// scanBody checks the instructions of one body and that blocks are balanced.
-func scanBody(r *reader, in *instruction, limits Limits, report *Report) error {
-	open := make([]opcode, 0, 32) // the body's own block is not in it
-	for r.next(in) {
-		switch in.op {
-		case opBlock, opLoop, opIf:
-			open = append(open, in.op)
-			report.Nesting = max(report.Nesting, len(open))
-			r.within("nesting", uint64(len(open)), limits.Nesting)
-		case opBr, opBrIf:
-			r.within("label", uint64(in.index), len(open))
-		case opBrTable:
-			report.TableTargets += len(in.labels)
-			r.within("br_table targets", uint64(report.TableTargets), limits.TableTargets)
-			for _, label := range in.labels {
-				r.within("label", uint64(label), len(open))
-			}
-		case opElse:
-			if len(open) == 0 || open[len(open)-1] != opIf {
-				r.refuse("else", "outside of an if")
-			} else {
-				open[len(open)-1] = opElse
-			}
-		case opEnd:
-			if len(open) == 0 {
-				return bodyEnds(r)
-			}
-			open = open[:len(open)-1]
-		}
-	}
-	return r.err
-}
-
-func bodyEnds(r *reader) error {
-	if r.pos != r.end {
-		r.refuse("body", "instructions after its end")
-	}
-	return r.err
-}
-
 // abi finds out which contract the module speaks and checks it.
 func (m *Module) abi() (abi.Kind, error) {
 	kind := abi.HoldfastV1
@@ -120,7 +61,7 @@ func (m *Module) abi() (abi.Kind, error) {
 		return "", &Refusal{Offset: m.sections[sectionExport].offset, Item: "exports",
 			Reason: "neither " + abi.ExportVersion + " nor opa_wasm_abi_version: the module speaks no known contract"}
 	}
-	for _, check := range []func(abi.Kind) error{m.checkImports, m.checkReserved, m.checkExports} {
+	for _, check := range []func(abi.Kind) error{m.checkImports, m.checkReserved, m.checkExports, m.checkState} {
 		if err := check(kind); err != nil {
 			return "", err
 		}
@@ -133,7 +74,11 @@ func (m *Module) checkImports(kind abi.Kind) error {
 	for _, imported := range m.Imports {
 		name := imported.Module + "." + imported.Name
 		want, ok := allowed[name]
-		if !ok || (want == memoryImport) != (imported.kind == kindMemory) {
+		wantKind := kindFunc
+		if want == memoryImport {
+			wantKind = kindMemory
+		}
+		if !ok || imported.kind != wantKind {
 			return &Refusal{Offset: imported.offset, Item: "import " + name, Reason: "the contract " + string(kind) + " does not offer it"}
 		}
 		if imported.kind == kindFunc && imported.Type != want {
@@ -148,6 +93,23 @@ func (m *Module) checkReserved(abi.Kind) error {
 		if strings.HasPrefix(exported.Name, abi.ReservedPrefix) {
 			return &Refusal{Offset: exported.offset, Item: item("export %q", exported.Name), Reason: "the name is reserved for the meter"}
 		}
+	}
+	return nil
+}
+
+// checkState refuses what would run, or remain, where the host cannot undo it.
+func (m *Module) checkState(abi.Kind) error {
+	for i, g := range m.globals {
+		if g.mutable && (g.valueType == FuncRef || g.valueType == ExternRef) {
+			return &Refusal{Offset: g.offset, Item: item("global %d", i), Reason: "a mutable reference could not be restored"}
+		}
+	}
+	start := m.sections[sectionStart]
+	if start.offset == 0 {
+		return nil
+	}
+	if typ, ok := m.functionType(uint32(start.count)); !ok || typ != ":" {
+		return &Refusal{Offset: start.offset, Item: item("start function %d", start.count), Reason: "its type is " + string(typ) + ", want :"}
 	}
 	return nil
 }

@@ -119,12 +119,14 @@ var hostile = []struct {
 		g := newGuest()
 		g.globals = [][]byte{{0x70, 1, opRefNull, 0x70, opEnd}}
 		return g.bytes()
-	}, "global", "could not be restored"},
-	{"SIMD", func() []byte { return newGuest().addFunction(body(0xfd, 12)).bytes() }, "instruction 0xfd in function 3", "SIMD"},
+	}, "global 0", "could not be restored"},
+	{"SIMD", func() []byte {
+		return newGuest().addFunction(body(append([]byte{0xfd, 12}, make([]byte, 16)...)...)).bytes()
+	}, "instruction 0xfd 0x0c in function 3", "SIMD"},
 	{"threads", func() []byte { return newGuest().addFunction(body(0xfe, 0)).bytes() }, "instruction 0xfe in function 3", "threads"},
 	{"tail call", func() []byte { return newGuest().addFunction(body(0x12, 0)).bytes() }, "instruction 0x12 in function 3", "not allowed"},
 	{"exceptions", func() []byte { return newGuest().addFunction(body(0x06, 0x40)).bytes() }, "instruction 0x06 in function 3", "not allowed"},
-	{"unknown miscellaneous instruction", func() []byte { return newGuest().addFunction(body(prefixMisc, 0x94, 0x08)).bytes() }, "instruction 0xfcff in function 3", "not allowed"},
+	{"unknown miscellaneous instruction", func() []byte { return newGuest().addFunction(body(prefixMisc, 0x94, 0x08)).bytes() }, "instruction 0xfc 0x414 in function 3", "not allowed"},
 	{"second memory in an instruction", func() []byte { return newGuest().addFunction(body(opMemorySize, 1, 0x1a)).bytes() }, "memory index in function 3", "one memory"},
 	{"overlong integer", func() []byte {
 		return newGuest().addFunction(body(opI32Const, 0x80, 0x80, 0x80, 0x80, 0x80, 0x00)).bytes()
@@ -182,7 +184,7 @@ var hostile = []struct {
 		g := newGuest()
 		g.imports = [][]byte{importOf("env", "g", kindGlobal, byte(I32), 1)}
 		return g.bytes()
-	}, "import env.g", "only functions"},
+	}, "import env.g", "does not offer it"},
 	{"export missing", func() []byte { g := newGuest(); g.exports = g.exports[:3]; return g.bytes() }, "export holdfast_decide", "missing"},
 	{"export of another type", func() []byte {
 		g := newGuest()

@@ -23,17 +23,19 @@ func appendName(to []byte, name string) []byte {
 // writeOrder is the order of sections in a file.
 var writeOrder = [...]byte{
 	sectionType, sectionImport, sectionFunction, sectionTable, sectionMemory, sectionGlobal,
-	sectionExport, sectionElement, sectionDataCount, sectionCode, sectionData,
+	sectionExport, sectionStart, sectionElement, sectionDataCount, sectionCode, sectionData,
 }
 
-// encode writes the module with its functions as the passes left them, without
-// start and custom sections.
-func (m *Module) encode() []byte {
+// Encode writes the module in canonical form: without custom and empty
+// sections, with sizes and counts of sections and bodies in as few bytes as
+// possible, and everything else byte for byte as it was read or as a pass left
+// it. Encoding what Parse makes of the result gives the same bytes.
+func (m *Module) Encode() []byte {
 	m.sections[sectionCode].items = m.encodeCode()
 	out := append(make([]byte, 0, 2*m.bytes), header...)
 	for _, id := range writeOrder {
 		s := m.sections[id]
-		if s.count == 0 && id != sectionDataCount || s.offset == 0 {
+		if s.count == 0 && id != sectionDataCount && id != sectionStart || s.offset == 0 {
 			continue
 		}
 		count := appendU32(nil, uint32(s.count))
@@ -45,7 +47,7 @@ func (m *Module) encode() []byte {
 }
 
 func (m *Module) encodeCode() []byte {
-	var items []byte
+	items := make([]byte, 0, m.bytes)
 	for _, f := range m.functions {
 		groups := appendU32(nil, uint32(f.groups))
 		items = appendU32(items, uint32(len(groups)+len(f.localDecls)+len(f.body)))
