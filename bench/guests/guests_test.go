@@ -13,6 +13,7 @@ import (
 	"github.com/holdfast-policy/holdfast/sdk/abi"
 	"github.com/holdfast-policy/holdfast/sdk/codec"
 	"github.com/holdfast-policy/holdfast/sdk/policy"
+	"github.com/holdfast-policy/holdfast/sdk/wasm"
 )
 
 func newEngine(t testing.TB, config engine.Config) *engine.Engine {
@@ -141,6 +142,22 @@ func TestOneAnswer(t *testing.T) {
 			}
 			if !bytes.Equal(got.Output, first[name]) {
 				t.Errorf("%s, %s: %x, others %x", language, name, got.Output, first[name])
+			}
+		}
+	}
+}
+
+// TestGoAgrees: the Go SDK's version says the same where its bounds are not
+// narrower or wider than the others'.
+func TestGoAgrees(t *testing.T) {
+	s := spec(t, "c", "spendcap")
+	s.Wasm, s.Class = buildGo(t, "./testdata/spendcap"), wasm.LanguageRuntime
+	m := load(t, newEngine(t, engine.Config{}), s)
+	for i, v := range vectors {
+		if strings.Contains(v.want, ": ") && !strings.HasPrefix(v.want, string(abi.TrapInput)) {
+			got, err := m.Call(abi.Call{Input: ask(t, v.request)})
+			if text := says(t, got, err); text != v.want {
+				t.Errorf("vector %d: got %q, want %q", i, text, v.want)
 			}
 		}
 	}
