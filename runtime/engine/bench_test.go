@@ -4,8 +4,11 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
-	"slices"
+	"runtime"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -35,8 +38,8 @@ func BenchmarkGuest(b *testing.B) {
 			if got, err := isolated.Call(call); err != nil || !bytes.Equal(got.Output, bare.call(b, call.Input)) || !bytes.Contains(got.Output, []byte("allow")) {
 				b.Fatalf("answered %q, %v", got.Output, err)
 			}
-			b.Run("plain", func(b *testing.B) { percentiles(b, func() { bare.call(b, call.Input) }) })
-			b.Run("isolated", func(b *testing.B) { percentiles(b, calls(b, isolated, call)) })
+			b.Run("plain", func(b *testing.B) { guests.Percentiles(b, func() { bare.call(b, call.Input) }) })
+			b.Run("isolated", func(b *testing.B) { guests.Percentiles(b, calls(b, isolated, call)) })
 		})
 	}
 }
@@ -69,10 +72,10 @@ func BenchmarkOPARBAC(b *testing.B) {
 	isolated := load(b, newEngine(b, engine.Config{}), engine.Spec{Name: "rbac", Wasm: compileRego(b, rbacPolicy, "rbac/allow"), ABI: abi.OPA1, Init: marshal(b, rbacData())})
 	call := abi.Call{Input: marshal(b, input)}
 	q := prepareTopdown(b)
-	b.Run("plain", func(b *testing.B) { percentiles(b, bare) })
-	b.Run("isolated", func(b *testing.B) { percentiles(b, calls(b, isolated, call)) })
+	b.Run("plain", func(b *testing.B) { guests.Percentiles(b, bare) })
+	b.Run("isolated", func(b *testing.B) { guests.Percentiles(b, calls(b, isolated, call)) })
 	b.Run("topdown", func(b *testing.B) {
-		percentiles(b, func() {
+		guests.Percentiles(b, func() {
 			if rs, err := q.Eval(context.Background(), rego.EvalInput(input)); err != nil || !rs.Allowed() {
 				b.Fatal(rs, err)
 			}
@@ -107,23 +110,47 @@ func BenchmarkHostile(b *testing.B) {
 	}
 }
 
-// percentiles runs f b.N times and reports the median and the 99th percentile.
-func percentiles(b *testing.B, f func()) {
-	for range 100 {
-		f()
+// BenchmarkNeighbour is how long a small policy takes from its request's arrival
+// while other guests burn the most fuel that there is, one call after another.
+// A request arrives as one does from the network: as a goroutine that may run.
+func BenchmarkNeighbour(b *testing.B) {
+	e := newEngine(b, engine.Config{})
+	burner := load(b, e, probe(b))
+	small := load(b, e, engine.Spec{Name: "spendcap", Wasm: guest(b, "c", "spendcap"), ABI: abi.HoldfastV1, Init: []byte(spendCapInit)})
+	for _, c := range []struct{ cores, burners int }{{2, 0}, {2, 1}, {2, 3}, {1, 0}, {1, 1}, {1, 3}} {
+		b.Run(fmt.Sprintf("cores=%d/burners=%d", c.cores, c.burners), func(b *testing.B) {
+			defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(c.cores))
+			defer burn(burner, c.burners)()
+			const arrivals = 50
+			took := make([]time.Duration, 0, arrivals*b.N)
+			ask := calls(b, small, abi.Call{Input: []byte(spendCapRequest)})
+			for range cap(took) {
+				start := time.Now()
+				runtime.Gosched()
+				ask()
+				took = append(took, time.Since(start))
+			}
+			guests.Report(b, took)
+		})
 	}
-	took := make([]time.Duration, b.N)
-	b.ReportAllocs()
-	b.ResetTimer()
-	for i := range took {
-		start := time.Now()
-		f()
-		took[i] = time.Since(start)
+}
+
+// burn keeps burners calls in an endless loop until the function that it returns
+// is called, which waits for them.
+func burn(m *engine.Module, burners int) (end func()) {
+	var done atomic.Bool
+	var running sync.WaitGroup
+	for range burners {
+		running.Go(func() {
+			for !done.Load() {
+				m.Call(abi.Call{Input: []byte("c"), Fuel: abi.MaxFuel})
+			}
+		})
 	}
-	b.StopTimer()
-	slices.Sort(took)
-	b.ReportMetric(float64(took[len(took)/2].Nanoseconds()), "p50-ns")
-	b.ReportMetric(float64(took[len(took)*99/100].Nanoseconds()), "p99-ns")
+	return func() {
+		done.Store(true)
+		running.Wait()
+	}
 }
 
 // plainOPA calls the module as OPA wrote it on wazero: no meter, no restore, no
