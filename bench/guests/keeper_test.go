@@ -146,7 +146,7 @@ func TestRegoKeepsNothing(t *testing.T) {
 	}
 }
 
-func askRego(t *testing.T, c codec.Codec, user string) []byte {
+func askRego(t testing.TB, c codec.Codec, user string) []byte {
 	t.Helper()
 	req, err := policy.ParseRequest(policy.PointCustom, fmt.Appendf(nil, `{"document":{"user":%q}}`, user))
 	if err != nil {
