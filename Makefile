@@ -5,7 +5,7 @@ BIN     := bin
 WASM_GO := go1.26.8
 export CGO_ENABLED = 0
 
-.PHONY: help demo up build test check bench modules fuzz race cross
+.PHONY: help demo up build test check bench modules guests fuzz race cross
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ cross: ## everything builds for linux and darwin, amd64 and arm64
 
 modules: ## rebuilds the committed .wasm files from their sources
 	GOTOOLCHAIN=$(WASM_GO) $(GO) generate ./modules/...
+
+guests: ## rebuilds the measuring guests; needs clang, Zig, Rust and AssemblyScript
+	./bench/guests/build
 
 bench: build ## the figures of the README, in one run
 	$(GO) run ./bench
