@@ -57,7 +57,7 @@ var arrows = map[string][]string{
 	"testdata":          {},
 	"cmd/holdfast":      {"compiler", "compiler/", "runtime/", "control/", "sdk/", "internal/", "modules"},
 	"cmd/holdfastd":     {"runtime/", "control/", "sdk/", "internal/assembly"},
-	"bench":             {"compiler", "compiler/", "runtime/", "control/", "sdk/", "internal/", "modules", "bench/"},
+	"bench":             {"compiler", "compiler/", "runtime/", "control/", "sdk/", "internal/", "modules", "bench/", "testdata/"},
 }
 
 // soleImporters has one home for each library that shapes the architecture.

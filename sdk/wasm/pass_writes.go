@@ -131,7 +131,7 @@ func (t *writeTracker) rewrite() error {
 			done = in.end
 			t.access(&in)
 		} else if in.op>>8 >= 0xfd {
-			r.refuseOpcode(&in) // it may write what nobody would restore
+			r.refuseOpcode(&in, "its writes are not noted") // it may write what nobody would restore
 		}
 		t.known.follow(t.module, &in)
 	}
