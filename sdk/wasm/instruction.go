@@ -41,6 +41,9 @@ const (
 	opI32LtS       = 0x48
 	opI32GtU       = 0x4b
 	opI64LtS       = 0x53
+	opF32Eq        = 0x5b
+	opF64Eq        = 0x61
+	opF64Ge        = 0x66
 	opI32Add       = 0x6a
 	opI32Sub       = 0x6b
 	opI64Add       = 0x7c
@@ -50,7 +53,13 @@ const (
 	opI64Shl       = 0x86
 	opI64ShrU      = 0x88
 	opI64Rotl      = 0x89
+	opF32Ceil      = 0x8d
+	opF32Copysign  = 0x98
+	opF64Ceil      = 0x9b
+	opF64Copysign  = 0xa6
 	opI64ExtendU   = 0xad
+	opF32Demote    = 0xb6
+	opF64Promote   = 0xbb
 	opExtend32S    = 0xc4
 	opRefNull      = 0xd0
 	opRefIsNull    = 0xd1
