@@ -103,7 +103,7 @@ var opcodes = map[string][]byte{
 	"i32.load": {0x28}, "i64.load": {0x29}, "f32.load": {0x2a}, "f64.load": {0x2b}, "i32.load8_u": {0x2d}, "i32.load16_u": {0x2f},
 	"i32.store": {0x36}, "i64.store": {0x37}, "f32.store": {0x38}, "f64.store": {0x39}, "i32.store8": {0x3a},
 	"memory.size": {0x3f}, "memory.grow": {0x40}, "i32.const": {0x41}, "i64.const": {0x42}, "f32.const": {0x43}, "f64.const": {0x44},
-	"i32.eqz": {0x45}, "i32.lt_s": {0x48}, "i32.add": {0x6a}, "i32.sub": {0x6b}, "i32.mul": {0x6c}, "i32.div_s": {0x6d}, "i32.rem_u": {0x70},
+	"i32.eqz": {0x45}, "i32.lt_s": {0x48}, "i32.gt_s": {0x4a}, "i32.add": {0x6a}, "i32.sub": {0x6b}, "i32.mul": {0x6c}, "i32.div_s": {0x6d}, "i32.rem_u": {0x70},
 	"i32.and": {0x71}, "i32.or": {0x72}, "i32.shl": {0x74}, "i32.shr_u": {0x76}, "i64.popcnt": {0x7b}, "i64.add": {0x7c}, "i64.mul": {0x7e}, "i64.div_s": {0x7f},
 	"i64.rem_u": {0x82}, "i64.or": {0x84}, "f64.nearest": {0x9e}, "f64.sqrt": {0x9f}, "f64.add": {0xa0}, "f64.mul": {0xa2}, "f64.div": {0xa3}, "f64.min": {0xa4},
 	"f64.copysign": {0xa6}, "i64.trunc_f64_u": {0xb1}, "f64.convert_i64_u": {0xba}, "i64.trunc_sat_f64_u": {0xfc, 7}, "f64.reinterpret_i64": {0xbf},

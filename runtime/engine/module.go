@@ -3,7 +3,6 @@ package engine
 import (
 	"context"
 	"crypto/sha256"
-	"regexp"
 	"sync"
 
 	"github.com/holdfast-policy/holdfast/sdk/abi"
@@ -13,7 +12,7 @@ import (
 type Module struct {
 	code     *code
 	kind     abi.Kind
-	patterns []*regexp.Regexp
+	patterns []pattern
 	seed     [sha256.Size]byte // of what guests see as random: the module's digest
 	snapshot snapshot
 	initFuel uint64

@@ -14,7 +14,7 @@ const (
 	// nearLoad and farLoad are what a load costs while the memory has at most
 	// nearPages, which a core's own cache holds, and when it has more.
 	nearLoad  = 2
-	farLoad   = 8
+	farLoad   = 12
 	nearPages = 16
 )
 
@@ -22,12 +22,12 @@ const (
 // first byte, or 0xfc00 and the number behind the prefix:
 //
 //	structure, nop, drop, constants, local.get   0
-//	load                                         2, or 8 while the memory exceeds 1 MiB
+//	load                                         2, or 12 while the memory exceeds 1 MiB
 //	store                                        2
 //	call                                         4
-//	call_indirect                                6
+//	call_indirect                                10
 //	br_table, table.get                          2
-//	ref.func                                     10
+//	ref.func                                     24
 //	integer division and remainder               8
 //	float division and square root               6
 //	conversions between integers and floats      2
@@ -57,11 +57,11 @@ func cost(op opcode) uint64 {
 	case op == opCall:
 		return 4
 	case op == opCallIndirect:
-		return 6
+		return 10
 	case op == opBrTable, op == opTableGet:
 		return 2
 	case op == opRefFunc:
-		return 10
+		return 24
 	case op >= 0x6d && op <= 0x70, op >= 0x7f && op <= 0x82:
 		return 8
 	case op == 0x91, op == 0x95, op == 0x9f, op == 0xa3:
