@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"regexp"
+	"regexp/syntax"
 	"runtime"
 	"sync"
 
@@ -117,16 +118,35 @@ func (e *Engine) load(ctx context.Context, spec Spec) (*Module, error) {
 	return m, nil
 }
 
-func compilePatterns(sources []string) ([]*regexp.Regexp, error) {
-	patterns := make([]*regexp.Regexp, len(sources))
+// pattern is one that holdfast_v1.match knows.
+type pattern struct {
+	*regexp.Regexp
+	fuel uint64 // for a byte of text
+}
+
+func compilePatterns(sources []string) ([]pattern, error) {
+	patterns := make([]pattern, len(sources))
 	for i, source := range sources {
-		pattern, err := regexp.Compile(source)
+		compiled, err := regexp.Compile(source)
 		if err != nil {
 			return nil, fmt.Errorf("pattern %d: %w", i, err)
 		}
-		patterns[i] = pattern
+		patterns[i] = pattern{Regexp: compiled, fuel: max(matchFuel, states(source))}
 	}
 	return patterns, nil
+}
+
+// states returns the size of a pattern's program: a byte may pass all of it.
+func states(source string) uint64 {
+	parsed, err := syntax.Parse(source, syntax.Perl)
+	if err != nil {
+		return 0
+	}
+	program, err := syntax.Compile(parsed.Simplify())
+	if err != nil {
+		return 0
+	}
+	return uint64(len(program.Inst))
 }
 
 // compile returns the code of a rewritten module, compiled at most once while

@@ -18,7 +18,7 @@ const (
 	hostCallFuel  = 50
 	hostByteShift = 3  // log, fd_write: a unit for 8 bytes
 	randomFuel    = 1  // for a byte
-	matchFuel     = 16 // for a byte
+	matchFuel     = 16 // for a byte, and more with patterns of more states
 )
 
 // hostFunction answers one import. It reads its parameters from the stack and
@@ -141,11 +141,13 @@ func hostLog(i *instance, stack []uint64) {
 func hostMatch(i *instance, stack []uint64) {
 	patterns := i.module.patterns
 	number := uint32(stack[0])
-	i.charge(matchFuel * uint64(uint32(stack[2])))
+	if uint64(number) >= uint64(len(patterns)) {
+		stack[0] = api.EncodeI32(-1)
+		return
+	}
+	i.charge(patterns[number].fuel * (uint64(uint32(stack[2])) + 1))
 	text := i.read(stack[1], stack[2])
 	switch {
-	case uint64(number) >= uint64(len(patterns)):
-		stack[0] = api.EncodeI32(-1)
 	case patterns[number].Match(text):
 		stack[0] = 1
 	default:

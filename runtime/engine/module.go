@@ -2,7 +2,6 @@ package engine
 
 import (
 	"crypto/sha256"
-	"regexp"
 
 	"github.com/holdfast-policy/holdfast/sdk/abi"
 )
@@ -11,7 +10,7 @@ import (
 type Module struct {
 	code     *code
 	kind     abi.Kind
-	patterns []*regexp.Regexp
+	patterns []pattern
 	seed     [sha256.Size]byte // of what guests see as random: the module's digest
 	snapshot snapshot
 	initFuel uint64

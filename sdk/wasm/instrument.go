@@ -4,9 +4,10 @@ import "github.com/holdfast-policy/holdfast/sdk/abi"
 
 // Instrument scans module and returns a metered copy of it: the same module
 // with its memory defined and capped, its mutable globals exported, its start
-// function exported instead of run, fuel charged, call depth counted and writes
-// noted. The meters begin at zero: nothing runs before the host has set them. The same
-// bytes always give the same copy. An error is always a *Refusal.
+// function exported instead of run, fuel charged, floats the same on every
+// processor, call depth counted and writes noted. The meters begin at zero:
+// nothing runs before the host has set them. The same bytes always give the same
+// copy. An error is always a *Refusal.
 func Instrument(module []byte, class Class, kind abi.Kind) ([]byte, error) {
 	m, err := Parse(module, class.Limits())
 	if err != nil {
@@ -22,7 +23,7 @@ func Instrument(module []byte, class Class, kind abi.Kind) ([]byte, error) {
 	m.defineMemory(uint32(class.Limits().MemoryPages))
 	m.exportGlobals()
 	m.exportStart()
-	for _, pass := range []func() error{m.meterFuel, m.meterDepth, m.trackWrites} {
+	for _, pass := range []func() error{m.meterFuel, m.canonicalFloats, m.meterDepth, m.trackWrites} {
 		if err := pass(); err != nil {
 			return nil, err
 		}

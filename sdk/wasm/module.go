@@ -1,6 +1,9 @@
 package wasm
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // ValueType is the type of a value as the binary format encodes it.
 type ValueType byte
@@ -24,14 +27,7 @@ var valueTypeLetters = map[ValueType]byte{I32: 'i', I64: 'I', F32: 'f', F64: 'F'
 type FuncType string
 
 // params returns the number of parameters.
-func (t FuncType) params() int {
-	for i := range len(t) {
-		if t[i] == ':' {
-			return i
-		}
-	}
-	return 0
-}
+func (t FuncType) params() int { return max(strings.IndexByte(string(t), ':'), 0) }
 
 // results returns the letters of the results.
 func (t FuncType) results() string { return string(t[t.params()+1:]) }
@@ -81,6 +77,14 @@ type function struct {
 	groups     int
 	locals     int    // declared and parameters
 	body       []byte // instructions, the last one is end
+}
+
+// addLocal declares one more local of a type and returns its index.
+func (f *function) addLocal(t ValueType) uint32 {
+	f.localDecls = append(f.localDecls[:len(f.localDecls):len(f.localDecls)], 1, byte(t))
+	f.groups++
+	f.locals++
+	return uint32(f.locals - 1)
 }
 
 // section holds the elements of a section that passes append to or that is

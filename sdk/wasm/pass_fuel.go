@@ -1,34 +1,67 @@
 package wasm
 
-import "github.com/holdfast-policy/holdfast/sdk/abi"
+import (
+	"strconv"
+
+	"github.com/holdfast-policy/holdfast/sdk/abi"
+)
 
 // meterFuel adds the fuel global and charges it throughout every function.
 func (m *Module) meterFuel() error {
-	fuel := m.addGlobal(abi.ExportFuel, I64)
-	var plan fuelPlan
+	near := m.memories[0].min <= nearPages
+	meters := fuelMeters{load: m.addLoadCost(near)}
+	meters.fuel = m.addGlobal(abi.ExportFuel, I64)
+	plan := fuelPlan{module: m}
 	for i := range m.functions {
 		f := &m.functions[i]
-		if err := plan.make(f.body); err != nil {
+		if err := plan.make(f.body, f.locals); err != nil {
 			return err
 		}
-		f.body = plan.write(f.body, fuel, uint32(f.locals))
 		if plan.scratch {
-			f.locals++
-			f.groups++
-			f.localDecls = append(f.localDecls[:len(f.localDecls):len(f.localDecls)], 1, byte(I32))
+			meters.scratch = f.addLocal(I32)
 		}
+		f.body = plan.write(f.body, meters)
 	}
 	return nil
 }
+
+// addLoadCost adds the global that holds what a load costs. It is restored with
+// the guest's own, because it changes when the memory grows.
+func (m *Module) addLoadCost(near bool) uint32 {
+	number := 0
+	for _, g := range m.globals {
+		if g.mutable {
+			number++
+		}
+	}
+	cost := int64(farLoad)
+	if near {
+		cost = nearLoad
+	}
+	return m.addGlobalOf(abi.ExportGlobal+strconv.Itoa(number), I64, cost)
+}
+
+// fuelMeters are the indices of globals and of a local that charges use.
+type fuelMeters struct{ fuel, load, scratch uint32 }
+
+// fuelSlack is the most that a path charges between two checks, and, but for
+// the cost of one instruction, the most that one charge takes: so much may a
+// call spend beyond its fuel.
+const fuelSlack = 1_000
 
 // A charge is taken at an offset of a body: for the stretch of code from there
 // on, or, where bulk is set, for the bulk instruction at that place.
 type charge struct {
 	at    int
 	units uint64
+	loads uint64 // beside the units
 	check bool
 	bulk  opcode
+	grown bool // no charge: behind memory.grow, loads may cost more
 }
+
+// most returns what the charge takes at most.
+func (c *charge) most() uint64 { return c.units + farLoad*c.loads }
 
 // unreached is the stretch of code that cannot run.
 const unreached = -1
@@ -38,6 +71,7 @@ const unreached = -1
 // inside leaves for a place further out, so that such a block, loop or if costs
 // no further charge behind it.
 type fuelPlan struct {
+	module  *Module
 	charges []charge
 	scratch bool // a local is wanted
 	frames  []fuelFrame
@@ -47,19 +81,24 @@ type fuelPlan struct {
 // fuelFrame is an open block.
 type fuelFrame struct {
 	op       opcode
-	before   int  // stretch in which it was opened
-	outmost  int  // frame that the furthest branch inside targets
-	targeted bool // by a branch
+	before   int    // stretch in which it was opened
+	outmost  int    // frame that the furthest branch inside targets
+	targeted bool   // by a branch
+	width    uint64 // units for the values that a branch to it carries
 }
 
-func (p *fuelPlan) make(body []byte) error {
+func (p *fuelPlan) make(body []byte, locals int) error {
 	p.charges, p.scratch, p.frames = p.charges[:0], false, p.frames[:0]
 	p.begin(0, true)
-	p.open(opBlock)
+	p.charges[0].units += uint64(locals >> fuelValuesShift)
+	p.open(opBlock, 0)
 	r := &reader{data: body, end: len(body)}
 	var in instruction
 	for len(p.frames) > 0 && r.next(&in) {
 		p.step(&in)
+	}
+	if r.err == nil {
+		p.placeChecks(body)
 	}
 	return r.err
 }
@@ -74,18 +113,51 @@ func (p *fuelPlan) begin(at int, check bool) {
 	p.current = len(p.charges) - 1
 }
 
-func (p *fuelPlan) open(op opcode) {
-	p.frames = append(p.frames, fuelFrame{op: op, before: p.current, outmost: len(p.frames)})
+func (p *fuelPlan) open(op opcode, width uint64) {
+	p.frames = append(p.frames, fuelFrame{op: op, before: p.current, outmost: len(p.frames), width: width})
+}
+
+// width returns the units for the parameters and results that an instruction
+// passes, beside its cost, and for those that a branch to its label carries.
+func (p *fuelPlan) width(in *instruction) (passed, carried uint64) {
+	switch in.op {
+	case opCall:
+		t, _ := p.module.functionType(in.index)
+		passed = t.width()
+	case opCallIndirect, opBlock, opLoop, opIf:
+		if in.value != 0 || uint64(in.index) >= uint64(len(p.module.types)) {
+			return 0, 0
+		}
+		t := p.module.types[in.index]
+		passed, carried = t.width(), uint64(len(t.results())>>fuelValuesShift)
+		if in.op == opLoop {
+			carried = uint64(t.params() >> fuelValuesShift)
+		}
+	case opBr, opBrIf:
+		passed = p.frames[len(p.frames)-1-int(in.index)].width
+	case opBrTable:
+		passed = p.frames[len(p.frames)-1-int(in.labels[0])].width
+	}
+	return passed, carried
+}
+
+// width returns the units for passing what a function takes and gives.
+func (t FuncType) width() uint64 {
+	return uint64(max(len(t), 1)-1) >> fuelValuesShift
 }
 
 func (p *fuelPlan) step(in *instruction) {
 	alive := p.current != unreached
+	passed, carried := p.width(in)
 	if alive {
-		p.charges[p.current].units += cost(in.op)
+		if p.charges[p.current].most() >= fuelSlack {
+			p.begin(in.start, false)
+		}
+		p.charges[p.current].add(in.op, passed)
 	}
 	switch in.op {
 	case opBlock, opLoop, opIf:
-		p.open(in.op)
+		p.open(in.op, carried)
 		if alive && in.op != opBlock {
 			p.begin(in.end, in.op == opLoop)
 		}
@@ -111,12 +183,24 @@ func (p *fuelPlan) step(in *instruction) {
 	case opMemoryGrow, opMemoryInit, opMemoryCopy, opMemoryFill:
 		p.charges = append(p.charges, charge{at: in.start, bulk: in.op, check: true})
 		p.scratch = true
+		if in.op == opMemoryGrow {
+			p.charges = append(p.charges, charge{at: in.end, grown: true})
+		}
 	}
 	switch in.op {
 	case opBrIf:
 		p.begin(in.end, false)
 	case opBr, opBrTable, opReturn, opUnreachable:
 		p.current = unreached
+	}
+}
+
+func (c *charge) add(op opcode, passed uint64) {
+	c.units += passed
+	if op >= opI32Load && op < opI32Store {
+		c.loads++
+	} else {
+		c.units += cost(op)
 	}
 }
 
@@ -147,38 +231,59 @@ func (p *fuelPlan) close(at int) {
 	}
 }
 
-// write returns the body with its charges. The scratch local is used by bulk charges.
-func (p *fuelPlan) write(body []byte, fuel, scratch uint32) []byte {
+// write returns the body with its charges.
+func (p *fuelPlan) write(body []byte, m fuelMeters) []byte {
 	out := make([]byte, 0, len(body)+16*len(p.charges))
 	done := 0
 	for _, c := range p.charges {
 		out = append(out, body[done:c.at]...)
 		done = c.at
 		switch {
+		case c.grown:
+			out = m.appendLoadCost(out)
 		case c.bulk != 0:
-			out = appendBulkCharge(out, c.bulk, fuel, scratch)
-		case c.units > 0:
-			out = appendU32(append(out, opGlobalGet), fuel)
-			out = append(appendS64(append(out, opI64Const), int64(c.units)), opI64Sub)
-			out = appendU32(append(out, opGlobalSet), fuel)
+			out = m.appendBulk(out, c.bulk)
+		default:
+			out = m.appendCharge(out, &c)
 		}
 		if c.check {
-			out = appendU32(append(out, opGlobalGet), fuel)
+			out = appendU32(append(out, opGlobalGet), m.fuel)
 			out = append(out, opI64Const, 0, opI64LtS, opIf, blockEmpty, opUnreachable, opEnd)
 		}
 	}
 	return append(out, body[done:]...)
 }
 
-// appendBulkCharge charges by the length on top of the stack and leaves it there.
-func appendBulkCharge(out []byte, op opcode, fuel, scratch uint32) []byte {
-	out = appendU32(append(out, opLocalTee), scratch)
-	out = appendU32(append(out, opGlobalGet), fuel)
-	out = append(appendU32(append(out, opLocalGet), scratch), opI64ExtendU)
+func (m fuelMeters) appendCharge(out []byte, c *charge) []byte {
+	if c.units == 0 && c.loads == 0 {
+		return out
+	}
+	out = appendU32(append(out, opGlobalGet), m.fuel)
+	if c.units > 0 {
+		out = append(appendS64(append(out, opI64Const), int64(c.units)), opI64Sub)
+	}
+	if c.loads > 0 {
+		out = appendU32(append(out, opGlobalGet), m.load)
+		out = append(appendS64(append(out, opI64Const), int64(c.loads)), opI64Mul, opI64Sub)
+	}
+	return appendU32(append(out, opGlobalSet), m.fuel)
+}
+
+// appendBulk charges by the length on top of the stack and leaves it there.
+func (m fuelMeters) appendBulk(out []byte, op opcode) []byte {
+	out = appendU32(append(out, opLocalTee), m.scratch)
+	out = appendU32(append(out, opGlobalGet), m.fuel)
+	out = append(appendU32(append(out, opLocalGet), m.scratch), opI64ExtendU)
 	if op == opMemoryGrow {
 		out = append(out, opMemorySize, 0, opI64ExtendU, opI64Add, opI64Const, fuelPagesShift, opI64Shl)
 	} else {
 		out = append(out, opI64Const, FuelBytesShift, opI64ShrU)
 	}
-	return appendU32(append(out, opI64Sub, opGlobalSet), fuel)
+	return appendU32(append(out, opI64Sub, opGlobalSet), m.fuel)
+}
+
+// appendLoadCost sets the cost of loads when the memory is no longer near.
+func (m fuelMeters) appendLoadCost(out []byte) []byte {
+	out = append(out, opMemorySize, 0, opI32Const, nearPages, opI32GtU, opIf, blockEmpty, opI64Const, farLoad)
+	return append(appendU32(append(out, opGlobalSet), m.load), opEnd)
 }

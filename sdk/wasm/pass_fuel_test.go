@@ -1,6 +1,7 @@
 package wasm
 
 import (
+	"bytes"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -15,6 +16,20 @@ type path struct {
 	ends   map[int]int   // index of a block, loop or if to that of its end
 	elses  map[int]int   // index of an if to that of its else
 	steps  int
+	owed   uint64 // charged since the last check
+	worst  uint64 // of owed, where no check was
+}
+
+// pass takes the charges at a place.
+func (p *path) pass(charges []charge) (units uint64) {
+	for _, c := range charges {
+		units += c.units + nearLoad*c.loads
+		if p.owed += c.most(); c.check {
+			p.owed = 0
+		}
+		p.worst = max(p.worst, p.owed)
+	}
+	return units
 }
 
 func newPath(body []byte, random *rand.Rand) *path {
@@ -44,12 +59,12 @@ func newPath(body []byte, random *rand.Rand) *path {
 // walk returns the cost of the instructions met, with 1 for every loop turn and
 // the entry, and the sum of the charges passed. It gives up on endless loops.
 func (p *path) walk(charges []charge) (met, charged uint64, ended bool) {
-	at := map[int]uint64{}
+	at := map[int][]charge{}
 	for _, c := range charges {
-		at[c.at] += c.units
+		at[c.at] = append(at[c.at], c)
 	}
 	var open []int
-	met, charged = 1, at[0]
+	met, charged = 1, p.pass(at[0])
 	for pc := 0; p.steps < 2_000; p.steps++ {
 		in := p.code[pc]
 		met += cost(in.op)
@@ -98,7 +113,7 @@ func (p *path) walk(charges []charge) (met, charged uint64, ended bool) {
 		if p.code[next-1].op == opLoop {
 			met++
 		}
-		charged += at[p.code[next-1].end]
+		charged += p.pass(at[p.code[next-1].end])
 		pc = next
 	}
 	return 0, 0, false
@@ -108,7 +123,7 @@ func (p *path) walk(charges []charge) (met, charged uint64, ended bool) {
 func randomBody(random *rand.Rand, depth int) []byte {
 	var code []byte
 	for range random.IntN(5) {
-		switch kind := random.IntN(9); {
+		switch kind := random.IntN(10); {
 		case kind < 3:
 			code = append(code, opI32Eqz)
 		case kind == 3:
@@ -119,6 +134,10 @@ func randomBody(random *rand.Rand, depth int) []byte {
 			code = append(code, opBrTable, 1, byte(random.IntN(depth+1)), byte(random.IntN(depth+1)))
 		case kind == 6 && random.IntN(4) == 0:
 			code = append(code, opReturn)
+		case kind == 7 && random.IntN(2) == 0:
+			code = append(code, bytes.Repeat([]byte{opRefFunc, 0}, random.IntN(60))...)
+		case kind == 8 && random.IntN(2) == 0:
+			code = append(code, bytes.Repeat([]byte{opI32Load, 0, 0}, random.IntN(60))...)
 		case depth < 5:
 			op := []byte{opBlock, opLoop, opIf}[random.IntN(3)]
 			code = append(code, op, blockEmpty)
@@ -138,14 +157,23 @@ func TestChargesAreWhatIsExecuted(t *testing.T) {
 	const seed = 11
 	random := rand.New(rand.NewPCG(seed, 0))
 	walked := 0
-	for n := range 20_000 {
+	for n := range 6_000 {
 		code := append(randomBody(random, 0), opEnd)
-		var plan fuelPlan
-		if err := plan.make(code); err != nil {
+		plan := fuelPlan{module: &Module{}}
+		if err := plan.make(code, 0); err != nil {
 			t.Fatal(err)
 		}
+		for _, c := range plan.charges {
+			if c.most() > fuelSlack+24 {
+				t.Fatalf("seed %d, body %d: a charge of %+v", seed, n, c)
+			}
+		}
 		for range 5 {
-			met, charged, ended := newPath(code, random).walk(plan.charges)
+			path := newPath(code, random)
+			met, charged, ended := path.walk(plan.charges)
+			if path.worst > fuelSlack {
+				t.Fatalf("seed %d, body %d: % x: %d units unchecked", seed, n, code, path.worst)
+			}
 			if !ended {
 				continue
 			}
@@ -155,7 +183,7 @@ func TestChargesAreWhatIsExecuted(t *testing.T) {
 			}
 		}
 	}
-	if walked < 50_000 {
+	if walked < 15_000 {
 		t.Errorf("only %d paths came to an end", walked)
 	}
 }
@@ -175,10 +203,13 @@ func TestStretches(t *testing.T) {
 		{"loop", []byte{opLoop, blockEmpty, opI32Eqz, opBrIf, 0, opEnd, opI32Eqz, opEnd}, "0:2! 2:3! 5:0"},
 		{"way out of a loop", []byte{opBlock, blockEmpty, opLoop, blockEmpty, opBrIf, 1, opI32Eqz, opBr, 0, opEnd, opEnd, opI32Eqz, opEnd}, "0:2! 4:2! 6:2"},
 		{"dead code is free", []byte{opBlock, blockEmpty, opBr, 0, opI32Eqz, opEnd, opEnd}, "0:2!"},
+		{"long stretch", append(bytes.Repeat([]byte{opRefFunc, 0}, 250), opEnd), "0:1009! 84:1008! 168:1008! 252:1008! 336:1008! 420:960"},
+		{"checked when a path owes too much", append(append([]byte{opBlock, blockEmpty, opBrIf, 0}, bytes.Repeat([]byte{opRefFunc, 0}, 25)...),
+			append(append([]byte{opEnd, opIf, blockEmpty}, bytes.Repeat([]byte{opRefFunc, 0}, 25)...), opEnd, opEnd)...), "0:3! 4:600 57:600!"},
 		{"bulk", []byte{opI32Eqz, prefixMisc, 11, 0, opEnd}, "0:10! 1:bulk!"},
 	} {
-		var plan fuelPlan
-		if err := plan.make(c.body); err != nil {
+		plan := fuelPlan{module: &Module{}}
+		if err := plan.make(c.body, 0); err != nil {
 			t.Fatal(err)
 		}
 		var got []string

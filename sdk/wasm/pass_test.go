@@ -64,7 +64,7 @@ func TestGlobalsAndStartAreExported(t *testing.T) {
 	for _, exported := range m.Exports[4:] {
 		got = append(got, exported.Name)
 	}
-	want := []string{"holdfast_meter_global0", "holdfast_meter_global1", abi.ExportStart, abi.ExportFuel, abi.ExportDepth, ExportWritten}
+	want := []string{"holdfast_meter_global0", "holdfast_meter_global1", abi.ExportStart, "holdfast_meter_global2", abi.ExportFuel, abi.ExportDepth, ExportWritten}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}

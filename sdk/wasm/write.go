@@ -73,13 +73,16 @@ func (m *Module) addExport(name string, kind byte, index uint32) {
 }
 
 // addGlobal defines an exported mutable global that begins as zero and returns its index.
-func (m *Module) addGlobal(name string, t ValueType) uint32 {
+func (m *Module) addGlobal(name string, t ValueType) uint32 { return m.addGlobalOf(name, t, 0) }
+
+// addGlobalOf is addGlobal for one that begins as another value.
+func (m *Module) addGlobalOf(name string, t ValueType, initial int64) uint32 {
 	constant := byte(opI32Const)
 	if t == I64 {
 		constant = opI64Const
 	}
 	index := uint32(len(m.globals))
-	m.add(sectionGlobal, []byte{byte(t), 1, constant, 0, opEnd})
+	m.add(sectionGlobal, append(appendS64([]byte{byte(t), 1, constant}, initial), opEnd))
 	m.globals = append(m.globals, global{valueType: t, mutable: true})
 	m.addExport(name, kindGlobal, index)
 	return index
