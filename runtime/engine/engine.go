@@ -80,7 +80,11 @@ type Spec struct {
 	// sdk/codec makes it: the input of holdfast_init, or opa_1's data document.
 	Init     []byte
 	Patterns []string // RE2, named by their index in holdfast_v1.match
-	Pool     int      // most instances alive; 0 means twice GOMAXPROCS
+	// Warm are inputs that the module answers once before its state is kept, so
+	// that a language's run time has made what it makes at first use. When it
+	// traps on one, nothing of them is kept.
+	Warm [][]byte
+	Pool int // most instances alive; 0 means twice GOMAXPROCS
 }
 
 // Load admits and prepares a module. The error of a module that is not admitted

@@ -157,8 +157,9 @@ func hostMatch(i *instance, stack []uint64) {
 
 // randomSource returns what the guest sees as random: the same bytes in every call.
 func (i *instance) randomSource() *rand.ChaCha8 {
-	if i.random == nil {
-		i.random = rand.NewChaCha8(i.module.seed)
+	if !i.seeded {
+		i.random.Seed(i.module.seed)
+		i.seeded = true
 	}
-	return i.random
+	return &i.random
 }

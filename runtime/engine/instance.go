@@ -40,7 +40,8 @@ type instance struct {
 	now      int64
 	logs     []abi.Log
 	logBytes int
-	random   *rand.ChaCha8
+	random   rand.ChaCha8
+	seeded   bool // random, in this call
 	builtins *builtinCall
 }
 
@@ -97,12 +98,31 @@ func (m *Module) initialise(ctx context.Context, spec Spec) error {
 	if err != nil {
 		return err
 	}
-	if err := i.initialise(spec); err != nil {
+	if err = i.initialise(spec); err == nil && !i.warm(spec.Warm) {
+		i.close()
+		spec.Warm = nil
+		return m.initialise(ctx, spec)
+	}
+	if err == nil {
+		err = i.capture(&m.snapshot)
+	}
+	if err != nil {
 		i.close()
 		return err
 	}
 	m.begin(i, m.limit)
 	return nil
+}
+
+// warm answers inputs and reports whether the instance is still fit for use.
+func (i *instance) warm(inputs [][]byte) bool {
+	for _, input := range inputs {
+		i.begin(abi.MaxFuel, 1)
+		if _, trap := i.guest.call(i, abi.Call{Input: input}); trap != nil || int64(i.fuel.Get()) < 0 {
+			return false
+		}
+	}
+	return true
 }
 
 func (i *instance) initialise(spec Spec) error {
@@ -118,21 +138,25 @@ func (i *instance) initialise(spec Spec) error {
 		return err
 	}
 	i.module.initFuel = abi.InitFuel - uint64(i.fuel.Get())
-	return i.capture(&i.module.snapshot)
+	return nil
 }
 
 // capture keeps the state of the instance as what every call begins with.
 func (i *instance) capture(s *snapshot) error {
 	clear(i.memory.marks())
-	var err error
-	if s.image, err = newImage(i.memory.all()); err != nil {
+	image, err := newImage(i.memory.all())
+	if err != nil {
 		return err
 	}
-	s.size, s.globals = int(i.memory.Size()), make([]uint64, len(i.globals))
+	if err := image.cover(i.memory.all()); err != nil {
+		image.close()
+		return fmt.Errorf("image: %w", err)
+	}
+	s.image, s.size, s.globals = image, int(i.memory.Size()), make([]uint64, len(i.globals))
 	for n, g := range i.globals {
 		s.globals[n] = g.Get()
 	}
-	return s.image.cover(i.memory.all())
+	return nil
 }
 
 // clone makes a further instance in the state of the snapshot.
@@ -196,7 +220,7 @@ func (i *instance) close() { i.wasm.Close(context.Background()) }
 func (i *instance) begin(fuel uint64, now int64) {
 	i.fuel.Set(fuel)
 	i.depth.Set(abi.MaxCallDepth)
-	i.now, i.logs, i.logBytes, i.random, i.builtins = now, nil, 0, nil, nil
+	i.now, i.logs, i.logBytes, i.seeded, i.builtins = now, nil, 0, false, nil
 }
 
 // answer runs one call. The result's logs are valid even with a trap.
@@ -220,7 +244,7 @@ func (i *instance) answer(call abi.Call) (result abi.Result, trap *abi.Trap) {
 		trap.Fuel = result.Fuel
 		return result, trap
 	}
-	result.Output = append([]byte(nil), output...)
+	result.Output = append(call.Output, output...)
 	return result, nil
 }
 

@@ -93,6 +93,9 @@ type Call struct {
 	Entrypoint int32
 	// Fuel bounds the call; 0 means DefaultFuel, more than MaxFuel is MaxFuel.
 	Fuel uint64
+	// Output is what Result.Output is appended to; nil makes a new slice. The
+	// caller must not use it while the call runs.
+	Output []byte
 	// Now is what the guest's clock shows throughout the call, in nanoseconds since 1970.
 	Now int64
 }
@@ -105,7 +108,7 @@ type Log struct {
 
 // A Result is what a module answered.
 type Result struct {
-	Output []byte // a copy, at most MaxOutput bytes
+	Output []byte // Call.Output and behind it a copy of the answer, at most MaxOutput bytes
 	Fuel   uint64 // units used
 	Logs   []Log  // at most MaxLogMessages and MaxLogBytes
 }
