@@ -13,16 +13,16 @@ import (
 	"github.com/holdfast-policy/holdfast/sdk/wasm"
 )
 
-// program writes a guest whose function stores here and there. Every choice is
+// storing writes a guest whose function stores here and there. Every choice is
 // taken from the bytes that it is made with, so that a fuzzer can steer it.
-type program struct {
+type storing struct {
 	choices []byte
 	code    []byte
 	depth   int
 }
 
 // pick takes a choice among n, the first when there are no more bytes.
-func (p *program) pick(n int) int {
+func (p *storing) pick(n int) int {
 	if len(p.choices) == 0 {
 		return 0
 	}
@@ -31,7 +31,7 @@ func (p *program) pick(n int) int {
 	return int(c) % n
 }
 
-func (p *program) emit(code ...byte) { p.code = append(p.code, code...) }
+func (p *storing) emit(code ...byte) { p.code = append(p.code, code...) }
 
 func leb(v uint32) []byte {
 	var out []byte
@@ -63,19 +63,19 @@ var programAddresses = []uint32{0, 8, 500, 508, 511, 512, 1020, 2047, 2048, 4090
 
 var programOffsets = []uint32{0, 4, 8, 56, 60, 63, 64, 100, 120, 124, 127, 128, 200, 500, 4080, 65_536, 0xffff_0000, 0xffff_fff8}
 
-func (p *program) address() {
+func (p *storing) address() {
 	p.emit(append([]byte{0x41}, signedLEB(int32(programAddresses[p.pick(len(programAddresses))]))...)...)
 }
 
-func (p *program) local() byte { return byte(firstAddress + p.pick(addresses)) }
+func (p *storing) local() byte { return byte(firstAddress + p.pick(addresses)) }
 
-func (p *program) statements() {
+func (p *storing) statements() {
 	for range 1 + p.pick(8) {
 		p.statement()
 	}
 }
 
-func (p *program) statement() {
+func (p *storing) statement() {
 	switch p.pick(14) {
 	case 0, 1, 2, 3:
 		p.store()
@@ -111,9 +111,9 @@ func (p *program) statement() {
 }
 
 // condition is a byte of the input.
-func (p *program) condition() { p.emit(0x20, 0, 0x2d, 0, byte(p.pick(8))) }
+func (p *storing) condition() { p.emit(0x20, 0, 0x2d, 0, byte(p.pick(8))) }
 
-func (p *program) store() {
+func (p *storing) store() {
 	switch p.pick(4) {
 	case 0:
 		p.address()
@@ -143,7 +143,7 @@ func (p *program) store() {
 	p.emit(leb(programOffsets[p.pick(len(programOffsets))])...)
 }
 
-func (p *program) nested(op byte) {
+func (p *storing) nested(op byte) {
 	if p.depth == 4 {
 		return
 	}
@@ -155,7 +155,7 @@ func (p *program) nested(op byte) {
 }
 
 // loop goes round three times.
-func (p *program) loop() {
+func (p *storing) loop() {
 	if p.depth > 1 {
 		return
 	}
@@ -167,7 +167,7 @@ func (p *program) loop() {
 	p.depth--
 }
 
-func (p *program) choice() {
+func (p *storing) choice() {
 	if p.depth == 4 {
 		return
 	}
@@ -181,7 +181,7 @@ func (p *program) choice() {
 	p.depth--
 }
 
-func (p *program) bulk() {
+func (p *storing) bulk() {
 	kind := p.pick(3)
 	p.emit(0x20, p.local())
 	if kind == 1 {
@@ -198,7 +198,7 @@ func (p *program) bulk() {
 }
 
 // module returns the guest. Its answer is 16 bytes at 16.
-func (p *program) module() []byte {
+func (p *storing) module() []byte {
 	p.statements()
 	body := append([]byte{1, 6, 0x7f}, p.code...)
 	body = append(body, 0x42)
@@ -230,7 +230,7 @@ func (p *program) module() []byte {
 // must be the same behind each call, and that of the snapshot behind a restore.
 func checkProgram(t *testing.T, e *Engine, plain wazero.Runtime, class wasm.Class, choices []byte) (answered bool) {
 	ctx := context.Background()
-	module := (&program{choices: choices}).module()
+	module := (&storing{choices: choices}).module()
 	m, err := e.Load(ctx, Spec{Name: "program", Wasm: module, ABI: abi.HoldfastV1, Class: class, Pool: 1})
 	if err != nil {
 		t.Fatal(err)
