@@ -1,5 +1,7 @@
 package wasm
 
+import "github.com/holdfast-policy/holdfast/sdk/abi"
+
 // Limits bound what one module may ask for. All are inclusive.
 type Limits struct {
 	ModuleBytes  int
@@ -11,12 +13,14 @@ type Limits struct {
 	Locals       int // of one function, parameters included
 	Nesting      int // blocks, loops and ifs
 	TableTargets int // of all br_table instructions of the module
+	Joins        int // of the module: its blocks, loops and ifs, each times the locals of its function
 	Globals      int
 	Exports      int
-	NameBytes    int // of one import or export
-	Segments     int // data segments, and as many element segments
-	TableSize    int // elements, and entries of all element segments
-	MemoryPages  int // of 64 KiB
+	NameBytes    int    // of one import or export
+	Segments     int    // data segments, and as many element segments
+	TableSize    int    // elements, and entries of all element segments
+	MemoryPages  int    // of 64 KiB
+	InitFuel     uint64 // units for all that runs before the first call
 }
 
 // Limits returns what modules of the class may ask for.
@@ -31,21 +35,25 @@ func (c Class) Limits() Limits {
 		Locals:       1_000,
 		Nesting:      256,
 		TableTargets: 10_000,
+		Joins:        400_000,
 		Globals:      1_000,
 		Exports:      1_000,
 		NameBytes:    512,
 		Segments:     1_000,
 		TableSize:    20_000,
 		MemoryPages:  256,
+		InitFuel:     200_000_000,
 	}
 	switch c {
 	case Data:
 		limits.MemoryPages = 1_536
+		limits.InitFuel = abi.InitFuel
 	case LanguageRuntime:
 		limits.ModuleBytes = 16 << 20
 		limits.Types = 10_000
 		limits.Nesting = 1_024
 		limits.TableTargets = 65_536
+		limits.Joins = 4_000_000
 		limits.Segments = 65_536
 		limits.MemoryPages = 1_024
 	}

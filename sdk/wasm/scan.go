@@ -26,6 +26,9 @@ func (m *Module) scan(class Class) (*Report, error) {
 	if len(m.memories) != 1 {
 		return nil, &Refusal{Item: "memories", Value: uint64(len(m.memories)), Limit: 1, Reason: "exactly one memory is wanted"}
 	}
+	if typ, ok := m.functionType(m.start); m.hasStart && (!ok || typ != ":") {
+		return nil, &Refusal{Offset: m.sections[sectionStart].offset, Item: "start function", Reason: "takes and returns nothing, or does not exist"}
+	}
 	report := m.report(class, kind)
 	if err := m.scanBodies(class.Limits(), report); err != nil {
 		return nil, err
@@ -61,7 +64,7 @@ func (m *Module) scanBodies(limits Limits, report *Report) error {
 		report.LongestBody = max(report.LongestBody, len(f.body))
 		report.MostLocals = max(report.MostLocals, f.locals)
 		r := &reader{data: f.body, end: len(f.body)}
-		if err := scanBody(r, &in, limits, report); err != nil {
+		if err := scanBody(r, &in, f.locals, limits, report); err != nil {
 			refusal := *err.(*Refusal)
 			refusal.Offset += f.offset
 			refusal.Item += item(" in function %d", i)
@@ -71,8 +74,10 @@ func (m *Module) scanBodies(limits Limits, report *Report) error {
 	return nil
 }
 
-// scanBody checks the instructions of one body and that blocks are balanced.
-func scanBody(r *reader, in *instruction, limits Limits, report *Report) error {
+// scanBody checks the instructions of one body and that blocks are balanced. A
+// compiler that joins every local at every block needs time and memory for their
+// product, which is therefore bounded.
+func scanBody(r *reader, in *instruction, locals int, limits Limits, report *Report) error {
 	open := make([]opcode, 0, 32) // the body's own block is not in it
 	for r.next(in) {
 		switch in.op {
@@ -80,6 +85,8 @@ func scanBody(r *reader, in *instruction, limits Limits, report *Report) error {
 			open = append(open, in.op)
 			report.Nesting = max(report.Nesting, len(open))
 			r.within("nesting", uint64(len(open)), limits.Nesting)
+			report.Joins += locals
+			r.within("blocks times locals", uint64(report.Joins), limits.Joins)
 		case opBr, opBrIf:
 			r.within("label", uint64(in.index), len(open))
 		case opBrTable:

@@ -72,6 +72,7 @@ type Report struct {
 	MostLocals   int // declared and parameters, of one function
 	Nesting      int // deepest
 	TableTargets int // of all br_table instructions
+	Joins        int // blocks, loops and ifs, each times the locals of its function
 	Globals      int
 	Mutable      int // of the globals
 	Segments     int // data and elements
