@@ -158,14 +158,14 @@ func (g *generator) constant(code []byte, letter byte) []byte {
 	return binary.LittleEndian.AppendUint64(append(code, 0x44), float64s[g.IntN(len(float64s))])
 }
 
-// An operator is a numeric instruction, with the letters of what it takes and gives.
+// An operator is a numericCode instruction, with the letters of what it takes and gives.
 type operator struct {
 	code  []byte
 	takes string
 	gives byte
 }
 
-// operators returns all numeric instructions of the MVP, sign extension and
+// operators returns all numericCode instructions of the MVP, sign extension and
 // saturating conversions, but those that trap.
 func operators() (all []operator) {
 	add := func(first, last byte, takes string, gives byte) {
@@ -209,7 +209,7 @@ func operators() (all []operator) {
 	return all
 }
 
-var numeric = operators()
+var numericCode = operators()
 
 // expression pushes a value of a type.
 func (g *generator) expression(code []byte, letter byte, depth int) []byte {
@@ -244,7 +244,7 @@ func (g *generator) expression(code []byte, letter byte, depth int) []byte {
 		return g.callFor(code, letter, depth)
 	}
 	for {
-		if op := numeric[g.IntN(len(numeric))]; op.gives == letter {
+		if op := numericCode[g.IntN(len(numericCode))]; op.gives == letter {
 			for _, taken := range []byte(op.takes) {
 				code = g.expression(code, taken, depth-1)
 			}

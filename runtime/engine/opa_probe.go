@@ -23,11 +23,8 @@ func (g *opaGuest) probe(i *instance) (bool, *abi.Trap) {
 	heap := i.module.opa.heap
 	input := []byte(probeDocument)
 	ours, ok := g.layout.build(uint32(heap), opaHeadroom/4, input)
-	defer func() {
-		if rest, ok := i.memory.Read(uint32(heap), i.memory.Size()-uint32(heap)); ok {
-			clear(rest)
-		}
-	}()
+	before := bytes.Clone(i.behind(heap))
+	defer func() { copy(i.behind(heap), before) }()
 	if !ok || !i.write(uint32(heap), g.layout.out) {
 		return false, nil
 	}
@@ -50,6 +47,12 @@ func (g *opaGuest) probe(i *instance) (bool, *abi.Trap) {
 	}
 	_, trap = i.run(g.heapSet, heap)
 	return same && fields, trap
+}
+
+// behind returns the memory from an address on.
+func (i *instance) behind(at uint64) []byte {
+	rest, _ := i.memory.Read(uint32(at), i.memory.Size()-uint32(at))
+	return rest
 }
 
 // probeContext reports whether the evaluation context's fields are where we write them.

@@ -92,7 +92,7 @@ func (p *parser) bodyEnds(r *reader, f *function, blocks int) {
 	m.mostLocals = max(m.mostLocals, f.locals)
 	m.mostBlocks = max(m.mostBlocks, blocks)
 	m.liveValues += uint64(blocks) * uint64(f.locals)
-	r.within("blocks times locals, up to here,", m.liveValues, p.limits.LiveValues)
+	r.within("blocks times locals", m.liveValues, p.limits.LiveValues)
 	if r.pos != r.end {
 		r.at = r.pos
 		r.refuse("body", "instructions after its end")

@@ -1,5 +1,7 @@
 package wasm
 
+import "github.com/holdfast-policy/holdfast/sdk/abi"
+
 // Limits bound what one module may ask for. All are inclusive.
 type Limits struct {
 	ModuleBytes  int // custom sections included
@@ -10,7 +12,7 @@ type Limits struct {
 	BodyBytes    int // of one function
 	Locals       int // of one function, parameters included
 	Blocks       int // blocks, loops, ifs and elses of one function
-	LiveValues   int // Blocks times locals of one function, summed over the module
+	LiveValues   int // blocks times locals of one function, summed: a compiler joins every local at every block
 	Nesting      int // blocks, loops and ifs
 	TableTargets int // of all br_table instructions of the module
 	Tables       int
@@ -26,7 +28,8 @@ type Limits struct {
 	Lasting bool
 	// SIMD admits vector types and instructions. No class does: neither is the
 	// NaN of a lane made canonical, nor is a vector's store tracked.
-	SIMD bool
+	SIMD     bool
+	InitFuel uint64 // units for all that runs before the first call
 }
 
 // Limits returns what modules of the class may ask for.
@@ -40,7 +43,7 @@ func (c Class) Limits() Limits {
 		BodyBytes:    512 << 10,
 		Locals:       1_000,
 		Blocks:       1 << 20,
-		LiveValues:   1 << 40,
+		LiveValues:   400_000,
 		Nesting:      256,
 		TableTargets: 10_000,
 		Tables:       1,
@@ -51,15 +54,18 @@ func (c Class) Limits() Limits {
 		Segments:     1_000,
 		TableSize:    20_000,
 		MemoryPages:  256,
+		InitFuel:     400_000_000,
 	}
 	switch c {
 	case Data:
 		limits.MemoryPages = 1_536
+		limits.InitFuel = abi.InitFuel
 	case LanguageRuntime:
 		limits.ModuleBytes = 16 << 20
 		limits.Types = 10_000
 		limits.Nesting = 1_024
 		limits.TableTargets = 65_536
+		limits.LiveValues = 4_000_000
 		limits.Segments = 65_536
 		limits.MemoryPages = 1_024
 	}
