@@ -5,10 +5,10 @@ BIN     := bin
 WASM_GO := go1.26.8
 export CGO_ENABLED = 0
 
-.PHONY: help demo up build test check bench modules guests fuzz race cross
+.PHONY: help demo up build test check bench bench-engine modules guests fuzz race cross
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: build ## the whole story on this machine, ends with the proof
 	$(BIN)/holdfast up --demo --once
@@ -46,6 +46,9 @@ guests: ## rebuilds the measuring guests; needs clang, Zig, Rust and AssemblyScr
 
 bench: build ## the figures of the README, in one run
 	$(GO) run ./bench
+
+bench-engine: ## the engine's figures alone, and bench/results/*-engine.txt
+	$(GO) run ./bench -parts engine
 
 fuzz: ## every fuzz target for FUZZTIME each (default 10m)
 	./.ci/fuzz $(or $(FUZZTIME),10m)

@@ -10,8 +10,10 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -26,15 +28,23 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags.SetOutput(stderr)
 	rounds := flags.Int("rounds", 10, "rounds to take the median of")
 	seconds := flags.Float64("seconds", 2, "length of each HTTP measurement")
+	results := flags.String("results", filepath.Join("bench", "results"), "folder for what benchstat reads")
+	parts := flags.String("parts", "process,rego,http,propagation,engine", "what to measure, in this order")
 	if err := flags.Parse(args); err != nil {
 		return 2
 	}
-	b := &bench{out: stdout, rounds: *rounds, length: time.Duration(*seconds * float64(time.Second))}
+	b := &bench{out: stdout, rounds: *rounds, length: time.Duration(*seconds * float64(time.Second)), results: *results}
+	all := map[string]func(context.Context) error{"process": b.inProcess, "rego": b.inRego, "http": b.overHTTP, "propagation": b.propagation, "engine": b.engine}
 	b.line("Holdfast bench: %s %s/%s, %d CPUs, %s, medians of %d rounds", time.Now().UTC().Format(time.DateOnly),
 		runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), runtime.Version(), b.rounds)
-	for _, part := range []func(context.Context) error{b.inProcess, b.inRego, b.overHTTP, b.propagation} {
+	for name := range strings.SplitSeq(*parts, ",") {
+		part, ok := all[name]
+		if !ok {
+			fmt.Fprintf(stderr, "bench: no part %q\n", name)
+			return 2
+		}
 		if err := part(ctx); err != nil {
-			fmt.Fprintf(stderr, "bench: %v\n", err)
+			fmt.Fprintf(stderr, "bench: %s: %v\n", name, err)
 			return 1
 		}
 	}
@@ -42,9 +52,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 }
 
 type bench struct {
-	out    io.Writer
-	rounds int
-	length time.Duration
+	out     io.Writer
+	rounds  int
+	length  time.Duration
+	results string // folder
 }
 
 func (b *bench) line(format string, args ...any) { fmt.Fprintf(b.out, format+"\n", args...) }

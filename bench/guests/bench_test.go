@@ -157,7 +157,7 @@ func crowd(b *testing.B, m *engine.Module, call abi.Call, instances int) {
 func BenchmarkAdmit(b *testing.B) {
 	module := buildGo(b, "./testdata/large")
 	b.Run(fmt.Sprintf("MiB=%.1f", float64(len(module))/(1<<20)), func(b *testing.B) {
-		var rise uint64
+		var rise int64
 		for b.Loop() {
 			b.StopTimer()
 			e, before := newEngine(b, engine.Config{}), guests.Resident()

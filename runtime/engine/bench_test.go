@@ -121,7 +121,7 @@ func BenchmarkNeighbour(b *testing.B) {
 		b.Run(fmt.Sprintf("cores=%d/burners=%d", c.cores, c.burners), func(b *testing.B) {
 			defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(c.cores))
 			defer burn(burner, c.burners)()
-			const arrivals = 50
+			const arrivals = 100
 			took := make([]time.Duration, 0, arrivals*b.N)
 			ask := calls(b, small, abi.Call{Input: []byte(spendCapRequest)})
 			for range cap(took) {

@@ -34,7 +34,7 @@ func BenchmarkStart(b *testing.B) {
 	w.offer(first, w.sign(release))
 	w.stop(first)
 	b.Run(fmt.Sprintf("policies=%d", policies), func(b *testing.B) {
-		var held uint64
+		var held int64
 		for b.Loop() {
 			b.StopTimer()
 			before := guests.Resident()
