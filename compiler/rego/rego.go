@@ -21,8 +21,8 @@ import (
 // Options say how to compile a folder. The zero value is Rego v1 with the entry
 // points that the sources imply.
 type Options struct {
-	// Entrypoints are paths such as "rbac/allow"; the first is the default.
-	// Empty means those that are annotated with "entrypoint: true", or else every
+	// Entrypoints are paths such as "rbac/allow", or "/" for all that rules make;
+	// the first is the default. Empty means those that are annotated with "entrypoint: true", or else every
 	// package, sorted.
 	Entrypoints []string
 	// V0 reads the language of OPA before 1.0. A file that imports rego.v1 is v1
@@ -87,7 +87,7 @@ func (s *source) compile(ctx context.Context, entrypoints []string) (*Module, er
 func (s *source) entrypoints(asked []string) ([]string, error) {
 	if len(asked) > 0 {
 		for _, e := range asked {
-			if strings.Trim(e, "/") != e || e == "" {
+			if e != "/" && (strings.Trim(e, "/") != e || e == "") {
 				return nil, fmt.Errorf("entry point %q: write it as PACKAGE/RULE, such as rbac/allow", e)
 			}
 		}

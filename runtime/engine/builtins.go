@@ -204,7 +204,7 @@ func (g *opaGuest) term(i *instance, name string, at uint64) *ast.Term {
 		panic(&abi.Trap{Code: abi.TrapMemory, Detail: "argument of " + name})
 	}
 	i.charge(builtinByteFuel * uint64(len(text)))
-	term, err := ast.ParseTerm(string(text))
+	term, err := parseTerm(text)
 	if err != nil {
 		panic(&abi.Trap{Code: abi.TrapBuiltin, Detail: name + ": argument: " + err.Error()})
 	}
@@ -213,7 +213,10 @@ func (g *opaGuest) term(i *instance, name string, at uint64) *ast.Term {
 
 // value writes a term into the guest's heap and returns its address there.
 func (g *opaGuest) value(i *instance, term *ast.Term) uint64 {
-	text := term.String()
+	text, err := appendTerm(nil, term, false)
+	if err != nil {
+		panic(&abi.Trap{Code: abi.TrapBuiltin, Detail: err.Error()})
+	}
 	i.charge(builtinByteFuel * uint64(len(text)))
 	at := i.nested(g.malloc, uint64(len(text)))
 	copy(i.buffer(at, uint64(len(text))), text)

@@ -190,11 +190,24 @@ func (g *opaGuest) call(i *instance, call abi.Call) ([]byte, *abi.Trap) {
 	if trap != nil {
 		return nil, trap
 	}
-	text, trap := i.run(g.jsonDump, value)
+	text, trap := i.run(g.valueDump, value)
 	if trap != nil {
 		return nil, trap
 	}
-	output, _ := i.text(text)
+	return g.answer(i, text)
+}
+
+// answer reads the set of answers. Its sets are sorted, which the guest's own
+// JSON leaves in the order of its hash table.
+func (g *opaGuest) answer(i *instance, at uint64) ([]byte, *abi.Trap) {
+	text, ok := i.text(at)
+	if !ok || len(text) > abi.MaxOutput {
+		return text, nil // for checkOutput
+	}
+	output, err := answerJSON(text)
+	if err != nil {
+		return nil, &abi.Trap{Code: abi.TrapOutput, Detail: err.Error()}
+	}
 	return output, nil
 }
 
