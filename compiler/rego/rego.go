@@ -57,22 +57,17 @@ func (s *source) compile(ctx context.Context, entrypoints []string) (*Module, er
 	if len(s.modules) == 0 {
 		return nil, errors.New("no .rego file in the folder")
 	}
-	if errs := refused(s.modules); len(errs) > 0 {
-		return nil, errs
-	}
 	entrypoints, err := s.entrypoints(entrypoints)
 	if err != nil {
 		return nil, err
 	}
-	b := &bundle.Bundle{Modules: s.modules, Data: s.data}
-	b.SetRegoVersion(s.version)
-	b.Manifest.Init()
-	c := compile.New().WithTarget(compile.TargetWasm).WithRegoVersion(s.version).
-		WithCapabilities(ast.CapabilitiesForThisVersion(ast.CapabilitiesRegoVersion(s.version))).WithEntrypoints(entrypoints...).WithBundle(b)
-	if err := c.Build(ctx); err != nil {
-		return nil, positioned(err)
+	if err := s.refuse(ctx, entrypoints); err != nil {
+		return nil, err
 	}
-	out := c.Bundle()
+	out, err := s.build(ctx, compile.TargetWasm, entrypoints)
+	if err != nil {
+		return nil, err
+	}
 	if len(out.WasmModules) != 1 {
 		return nil, fmt.Errorf("OPA's compiler wrote %d modules, not one", len(out.WasmModules))
 	}
@@ -81,6 +76,19 @@ func (s *source) compile(ctx context.Context, entrypoints []string) (*Module, er
 		return nil, err
 	}
 	return &Module{Wasm: out.WasmModules[0].Raw, Data: data, Entrypoints: entrypoints, Toolchain: "opa " + version.Version}, nil
+}
+
+// build runs OPA's compiler.
+func (s *source) build(ctx context.Context, target string, entrypoints []string) (*bundle.Bundle, error) {
+	b := &bundle.Bundle{Modules: s.modules, Data: s.data}
+	b.SetRegoVersion(s.version)
+	b.Manifest.Init()
+	c := compile.New().WithTarget(target).WithRegoVersion(s.version).
+		WithCapabilities(ast.CapabilitiesForThisVersion(ast.CapabilitiesRegoVersion(s.version))).WithEntrypoints(entrypoints...).WithBundle(b)
+	if err := c.Build(ctx); err != nil {
+		return nil, positioned(err)
+	}
+	return c.Bundle(), nil
 }
 
 // entrypoints checks those that were asked for, or finds the implied ones.

@@ -4,6 +4,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"fmt"
@@ -23,12 +24,16 @@ type Config struct {
 	// Interpreter runs modules on wazero's interpreter instead of its compiler:
 	// a second, slower implementation that must give the same bytes and fuel.
 	Interpreter bool
+	// MaxFuel bounds the fuel of a call, in units; 0 means abi.MaxFuel. More is for
+	// tests whose neighbours need no protection.
+	MaxFuel uint64
 }
 
 // An Engine compiles modules and owns the code of those that it loaded.
 // It is safe for concurrent use.
 type Engine struct {
 	runtime wazero.Runtime
+	maxFuel uint64
 
 	mu    sync.Mutex
 	codes map[[sha256.Size]byte]*code // by digest of the rewritten module
@@ -57,6 +62,7 @@ func New(ctx context.Context, config Config) (*Engine, error) {
 		WithDebugInfoEnabled(false)
 	e := &Engine{
 		runtime: wazero.NewRuntimeWithConfig(ctx, settings),
+		maxFuel: cmp.Or(config.MaxFuel, abi.MaxFuel),
 		codes:   map[[sha256.Size]byte]*code{},
 	}
 	if err := instantiateHost(ctx, e.runtime); err != nil {

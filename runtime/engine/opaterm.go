@@ -71,11 +71,18 @@ func (r *termReader) number() (*ast.Term, error) {
 		end = len(r.text)
 	}
 	literal := r.text[:end]
+	r.text = r.text[end:]
+	if bytes.HasPrefix(literal, []byte{'.'}) {
+		literal = append([]byte{'0'}, literal...) // Rego has it, JSON has not
+	}
 	if !json.Valid(literal) {
 		return nil, errTerm
 	}
-	r.text = r.text[end:]
-	return ast.NumberTerm(json.Number(literal)), nil
+	value, err := ast.InterfaceToValue(json.Number(literal)) // refuses exponents that would take for ever
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errTerm, err)
+	}
+	return ast.NewTerm(value), nil
 }
 
 func (r *termReader) string() (*ast.Term, error) {
@@ -154,79 +161,91 @@ func (r *termReader) object(key *ast.Term) (*ast.Term, error) {
 	}
 }
 
-// appendTerm writes a value as opa_value_parse reads it, or as JSON as OPA's data
-// API shows it: a set is a sorted array, and a key that is no string its text.
-func appendTerm(to []byte, t *ast.Term, asJSON bool) ([]byte, error) {
-	var err error
+var errTooLong = errors.New("too long")
+
+// termWriter writes values as opa_value_parse reads them, or as JSON as OPA's
+// data API shows them: a set is a sorted array, and a key that is no string its
+// text.
+type termWriter struct {
+	text  []byte
+	json  bool
+	limit int // of the text, in bytes
+}
+
+func (w *termWriter) term(t *ast.Term) error {
+	if len(w.text) > w.limit {
+		return errTooLong
+	}
 	switch v := t.Value.(type) {
 	case ast.Null, ast.Boolean, ast.Number:
-		return append(to, v.String()...), nil
+		w.text = append(w.text, v.String()...)
+		return nil
 	case ast.String:
-		return appendString(to, string(v)), nil
+		w.text = appendString(w.text, string(v))
+		return nil
 	case *ast.Array:
-		to, err = appendElements(append(to, '['), v, asJSON)
-		return append(to, ']'), err
+		return w.list('[', v.Len(), v.Elem, ']')
 	case ast.Set:
-		return appendSet(to, v, asJSON)
+		return w.set(v)
 	case ast.Object:
-		return appendObject(to, v, asJSON)
+		return w.object(v)
 	}
-	return nil, fmt.Errorf("%w: %T", errTerm, t.Value)
+	return fmt.Errorf("%w: %T", errTerm, t.Value)
 }
 
-func appendElements(to []byte, elements interface{ Foreach(func(*ast.Term)) }, asJSON bool) ([]byte, error) {
-	var err error
-	first := true
-	elements.Foreach(func(t *ast.Term) {
-		if err != nil {
-			return
+func (w *termWriter) list(opening byte, n int, element func(int) *ast.Term, closing byte) error {
+	w.text = append(w.text, opening)
+	for k := range n {
+		if k > 0 {
+			w.text = append(w.text, ',')
 		}
-		if !first {
-			to = append(to, ',')
+		if err := w.term(element(k)); err != nil {
+			return err
 		}
-		first = false
-		to, err = appendTerm(to, t, asJSON)
-	})
-	return to, err
+	}
+	w.text = append(w.text, closing)
+	return nil
 }
 
-func appendSet(to []byte, set ast.Set, asJSON bool) ([]byte, error) {
-	if asJSON {
-		to, err := appendElements(append(to, '['), set, true)
-		return append(to, ']'), err
+func (w *termWriter) set(set ast.Set) error {
+	elements := set.Slice() // sorted
+	element := func(k int) *ast.Term { return elements[k] }
+	switch {
+	case w.json:
+		return w.list('[', len(elements), element, ']')
+	case len(elements) == 0:
+		w.text = append(w.text, "set()"...)
+		return nil
 	}
-	if set.Len() == 0 {
-		return append(to, "set()"...), nil
-	}
-	to, err := appendElements(append(to, '{'), set, false)
-	return append(to, '}'), err
+	return w.list('{', len(elements), element, '}')
 }
 
-func appendObject(to []byte, object ast.Object, asJSON bool) ([]byte, error) {
-	var err error
-	first := true
-	to = append(to, '{')
-	object.Foreach(func(k, v *ast.Term) {
-		if err != nil {
-			return
+func (w *termWriter) object(object ast.Object) error {
+	w.text = append(w.text, '{')
+	for k, key := range object.Keys() {
+		if k > 0 {
+			w.text = append(w.text, ',')
 		}
-		if !first {
-			to = append(to, ',')
+		if err := w.key(key); err != nil {
+			return err
 		}
-		first = false
-		if to, err = appendKey(to, k, asJSON); err == nil {
-			to, err = appendTerm(append(to, ':'), v, asJSON)
+		w.text = append(w.text, ':')
+		if err := w.term(object.Get(key)); err != nil {
+			return err
 		}
-	})
-	return append(to, '}'), err
+	}
+	w.text = append(w.text, '}')
+	return nil
 }
 
-func appendKey(to []byte, key *ast.Term, asJSON bool) ([]byte, error) {
-	if _, isString := key.Value.(ast.String); isString || !asJSON {
-		return appendTerm(to, key, asJSON)
+func (w *termWriter) key(key *ast.Term) error {
+	if _, isString := key.Value.(ast.String); isString || !w.json {
+		return w.term(key)
 	}
-	text, err := appendTerm(nil, key, true)
-	return appendString(to, string(text)), err
+	inner := termWriter{json: true, limit: w.limit}
+	err := inner.term(key)
+	w.text = appendString(w.text, string(inner.text))
+	return err
 }
 
 // appendString escapes what JSON must have escaped and nothing else. Bytes that
@@ -265,7 +284,9 @@ func answerJSON(text []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return appendTerm(nil, t, true)
+	w := termWriter{json: true, limit: abi.MaxOutput}
+	err = w.term(t)
+	return w.text, err
 }
 
 // unspaced takes the spaces out that opa_value_dump writes behind commas and colons.
