@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math/big"
@@ -24,8 +25,16 @@ var errWork = errors.New("the work of this call is out of proportion to its argu
 // bounded by the length of its arguments.
 var builtinBounds = map[string]func(*instance, arguments) error{
 	"graph.reachable_paths":     boundPaths,
+	"graphql.is_valid":          boundGraphQL,
+	"graphql.parse":             boundGraphQL,
+	"graphql.parse_and_verify":  boundGraphQL,
+	"graphql.parse_query":       boundNesting,
+	"graphql.parse_schema":      boundNesting,
+	"graphql.schema_is_valid":   boundGraphQL,
 	"internal.print":            boundPrint,
 	"indexof_n":                 boundProduct,
+	"io.jwt.encode_sign":        boundSignature,
+	"io.jwt.encode_sign_raw":    boundSignature,
 	"json.marshal_with_options": boundIndent,
 	"json.match_schema":         boundMatchSchema,
 	"json.verify_schema":        boundVerifySchema,
@@ -40,6 +49,7 @@ var builtinBounds = map[string]func(*instance, arguments) error{
 	"regex.replace":             boundReplace,
 	"regex.split":               boundPattern(0, 1),
 	"regex.template_match":      boundTemplatePattern,
+	"rego.parse_module":         boundNesting,
 	"sprintf":                   boundFormat,
 	"strings.any_prefix_match":  boundProduct,
 	"strings.any_suffix_match":  boundProduct,
@@ -170,7 +180,7 @@ const maxPatternSize = 10_000
 // product bounds the work, and repetitions make a pattern larger than its text.
 func boundPattern(pattern, text int) func(*instance, arguments) error {
 	return func(i *instance, a arguments) error {
-		size, err := patternSize(a.text(pattern))
+		size, err := i.patternSize(a.text(pattern))
 		if err != nil {
 			return err
 		}
@@ -179,12 +189,17 @@ func boundPattern(pattern, text int) func(*instance, arguments) error {
 	}
 }
 
-// patternFuel is the price of compiling one instruction.
-const patternFuel = 32
+// Units for a byte of a pattern, and for compiling one instruction of it. A short
+// class of Unicode has hundreds of ranges.
+const (
+	patternByteFuel = 400
+	patternFuel     = 64
+)
 
 // patternSize is about how many instructions a pattern has; 1 for one that is
-// none, which is the built-in's own error.
-func patternSize(pattern string) (uint64, error) {
+// none, which is the built-in's own error. It charges for the look at it.
+func (i *instance) patternSize(pattern string) (uint64, error) {
+	i.charge(patternByteFuel * uint64(len(pattern)))
 	parsed, err := syntax.Parse(pattern, syntax.Perl)
 	if err != nil {
 		return 1, nil
@@ -257,15 +272,76 @@ func refuseLocalTime(_ *instance, a arguments) error {
 	return nil
 }
 
+// nestingFuel is the price of a byte for each bracket that can be open around it.
+const nestingFuel = 24
+
+// boundNesting is for parsers that try what is within brackets more than once.
+func boundNesting(i *instance, a arguments) error {
+	for n := range a.terms {
+		i.charge(product(nestingFuel*uint64(len(a.text(n))), nesting(a.text(n))+2))
+	}
+	return nil
+}
+
+// nesting is how many brackets are open at most.
+func nesting(text string) uint64 {
+	open, most := 0, 0
+	for n := range len(text) {
+		switch text[n] {
+		case '(', '[', '{':
+			open++
+			most = max(most, open)
+		case ')', ']', '}':
+			open--
+		}
+	}
+	return uint64(most)
+}
+
+// nameFuel is the price of a pair of names of a GraphQL document.
+const nameFuel = 40
+
+// boundGraphQL is for the validation, which compares each field with each other.
+func boundGraphQL(i *instance, a arguments) error {
+	for n := range a.terms {
+		names := uint64(len(strings.FieldsFunc(a.text(n), func(r rune) bool { return r < '0' || r > 'z' })))
+		i.charge(product(nameFuel*names, names))
+	}
+	return boundNesting(i, a)
+}
+
+// boundSignature charges for a key by the cube of its length, as RSA's work
+// grows, and refuses signatures that are never the same twice.
+func boundSignature(i *instance, a arguments) error {
+	var header struct{ Alg string }
+	if headers, ok := a.terms[0].Value.(ast.String); ok {
+		if json.Unmarshal([]byte(headers), &header) != nil {
+			return nil // the built-in's own error
+		}
+	} else if alg := a.terms[0].Get(ast.StringTerm("alg")); alg != nil {
+		header.Alg = arguments{terms: []*ast.Term{alg}}.text(0)
+	}
+	if strings.HasPrefix(header.Alg, "ES") || strings.HasPrefix(header.Alg, "PS") {
+		return fmt.Errorf("a signature by %s is random: use RS, HS or EdDSA", header.Alg)
+	}
+	key := a.bytes[len(a.bytes)-1]
+	i.charge(product(product(key, key), key) / 50_000)
+	return nil
+}
+
 var (
 	anchors = regexp.MustCompile(`(?:^|[\s\[{,:-])&[^\s\[\]{},]`)
 	aliases = regexp.MustCompile(`(?:^|[\s\[{,:-])\*[^\s\[\]{},]`)
 )
 
+// yamlByteFuel is the price of a byte of YAML, beside that of any argument.
+const yamlByteFuel = 48
+
 // boundAliases bounds what the aliases of a YAML text can unfold to: with as many
 // anchors, each of them stands for the one before it.
 func boundAliases(i *instance, a arguments) error {
 	text := a.text(0)
+	i.charge(yamlByteFuel * uint64(len(text)))
 	levels := uint64(len(anchors.FindAllString(text, -1)))
 	if levels == 0 {
 		return nil

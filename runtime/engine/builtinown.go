@@ -9,6 +9,33 @@ import (
 var ownBuiltins = map[string]topdown.BuiltinFunc{
 	"crypto.x509.parse_and_verify_certificates":              verifyCertificates,
 	"crypto.x509.parse_and_verify_certificates_with_options": verifyCertificatesWith,
+	"json.match_schema":  matchSchema,
+	"json.verify_schema": verifySchema,
+}
+
+// matchSchema sorts the errors, which OPA's function reports in any order.
+func matchSchema(ctx topdown.BuiltinContext, operands []*ast.Term, iter func(*ast.Term) error) error {
+	return topdown.GetBuiltin("json.match_schema")(ctx, operands, func(t *ast.Term) error {
+		verdict, ok := t.Value.(*ast.Array)
+		if !ok || verdict.Len() != 2 {
+			return iter(t)
+		}
+		errs, ok := verdict.Elem(1).Value.(*ast.Array)
+		if !ok {
+			return iter(t)
+		}
+		return iter(ast.ArrayTerm(verdict.Elem(0), ast.NewTerm(errs.Sorted())))
+	})
+}
+
+// verifySchema says that there is an error, not which: OPA's function reports any.
+func verifySchema(ctx topdown.BuiltinContext, operands []*ast.Term, iter func(*ast.Term) error) error {
+	return topdown.GetBuiltin("json.verify_schema")(ctx, operands, func(t *ast.Term) error {
+		if verdict, ok := t.Value.(*ast.Array); ok && verdict.Len() == 2 && verdict.Elem(0).Equal(ast.BooleanTerm(false)) {
+			t = ast.ArrayTerm(verdict.Elem(0), ast.StringTerm("jsonschema: the schema is not valid"))
+		}
+		return iter(t)
+	})
 }
 
 // verifyCertificatesWith verifies at the time of the call unless the options say

@@ -3,7 +3,7 @@ package engine
 import "github.com/open-policy-agent/opa/v1/ast"
 
 // pathFuel is the price of one node of one path.
-const pathFuel = 64
+const pathFuel = 100
 
 // boundPaths goes the ways that graph.reachable_paths will go and charges for
 // each: every path is copied at every step, and there can be exponentially many.

@@ -222,7 +222,7 @@ func (g *opaGuest) value(i *instance, term *ast.Term) uint64 {
 	w := termWriter{limit: int(i.fuel.Get() / builtinByteFuel)}
 	err := w.term(term)
 	if errors.Is(err, errTooLong) {
-		panic(&abi.Trap{Code: abi.TrapFuel})
+		i.charge(i.fuel.Get() + 1)
 	}
 	if err != nil {
 		panic(&abi.Trap{Code: abi.TrapBuiltin, Detail: err.Error()})

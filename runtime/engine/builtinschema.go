@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"maps"
+	"math"
 	"net/url"
 	"slices"
 	"strings"
@@ -13,8 +15,8 @@ import (
 
 // Units of a step of a JSON schema's validation, and of a step of its compilation.
 const (
-	schemaStepFuel    = 64
-	schemaCompileFuel = 1_000
+	schemaStepFuel    = 400 // most of it for the error that it can make
+	schemaCompileFuel = 2_000
 )
 
 var (
@@ -58,7 +60,7 @@ func compilableSchema(i *instance, t *ast.Term) (any, error) {
 			refused = errSchemaFile
 		}
 	}, func(pattern string) {
-		size, err := patternSize(pattern)
+		size, err := i.patternSize(pattern)
 		if err != nil {
 			refused = err
 		}
@@ -114,13 +116,13 @@ func walkJSON(v any, text, pattern func(string)) {
 			pattern(p)
 		}
 		if patterns, ok := v["patternProperties"].(map[string]any); ok {
-			for p := range patterns {
+			for _, p := range slices.Sorted(maps.Keys(patterns)) {
 				pattern(p)
 			}
 		}
-		for key, element := range v {
+		for _, key := range slices.Sorted(maps.Keys(v)) {
 			text(key)
-			walkJSON(element, text, pattern)
+			walkJSON(v[key], text, pattern)
 		}
 	}
 }
@@ -133,7 +135,7 @@ type schemaWalk struct {
 }
 
 // here are the keywords whose schemas judge the same value.
-var here = []string{"allOf", "anyOf", "oneOf", "not", "if", "then", "else", "dependencies"}
+var here = []string{"allOf", "anyOf", "oneOf", "not", "if", "then", "else"}
 
 // below are those whose schemas judge its members.
 var below = []string{"items", "additionalItems", "contains", "additionalProperties"}
@@ -161,11 +163,43 @@ func (w *schemaWalk) keywords(schema map[string]any, value any) {
 	}
 	if dependencies, ok := schema["dependencies"].(map[string]any); ok {
 		for _, s := range dependencies {
-			w.apply(s, value)
+			w.apply(s, value) // a schema, or a list of names
 		}
 	}
+	w.lists(schema, value)
 	w.members(schema, value)
 	w.unique(schema, value)
+}
+
+// lists charges for keywords that compare the value with each of a list.
+func (w *schemaWalk) lists(schema map[string]any, value any) {
+	if required, ok := schema["required"].([]any); ok {
+		w.instance.charge(schemaStepFuel * uint64(len(required)))
+	}
+	if choices, ok := schema["enum"].([]any); ok {
+		w.instance.charge(schemaStepFuel * (uint64(len(choices)) + size(value)))
+	}
+	if _, ok := schema["const"]; ok {
+		w.instance.charge(schemaStepFuel * size(value))
+	}
+}
+
+// size is how many values there are in a value.
+func size(value any) uint64 {
+	n := uint64(1)
+	switch v := value.(type) {
+	case []any:
+		for _, element := range v {
+			n += size(element)
+		}
+	case map[string]any:
+		for _, element := range v {
+			n += size(element)
+		}
+	case string:
+		n += uint64(len(v)) / 64
+	}
+	return n
 }
 
 func (w *schemaWalk) members(schema map[string]any, value any) {
@@ -192,7 +226,7 @@ func (w *schemaWalk) member(schema map[string]any, key string, value any) {
 	}
 	if patterns, ok := schema["patternProperties"].(map[string]any); ok {
 		for pattern, s := range patterns {
-			w.instance.charge(uint64(len(pattern)) * uint64(len(key)))
+			w.text(map[string]any{"pattern": pattern}, key)
 			w.apply(s, value)
 		}
 	}
@@ -206,14 +240,27 @@ func (w *schemaWalk) unique(schema map[string]any, value any) {
 	switch v := value.(type) {
 	case []any:
 		if _, ok := schema["uniqueItems"]; ok {
-			w.instance.charge(product(uint64(len(v)), uint64(len(v))))
+			w.instance.charge(schemaStepFuel*size(v) + product(uint64(len(v)), uint64(len(v))))
 		}
 	case string:
-		if pattern, ok := schema["pattern"].(string); ok {
-			if size, err := patternSize(pattern); err == nil {
-				w.instance.charge(product(size, uint64(len(v))))
-			}
+		w.text(schema, v)
+	}
+}
+
+// text charges for a pattern, and for a text that is one itself.
+func (w *schemaWalk) text(schema map[string]any, text string) {
+	w.instance.charge(uint64(len(text)))
+	if pattern, ok := schema["pattern"].(string); ok {
+		if size, err := w.instance.patternSize(pattern); err == nil {
+			w.instance.charge(product(size, uint64(len(text))))
 		}
+	}
+	if schema["format"] == "regex" {
+		size, err := w.instance.patternSize(text)
+		if err != nil {
+			size = math.MaxInt64 // no fuel is enough
+		}
+		w.instance.charge(product(size, patternFuel))
 	}
 }
 
