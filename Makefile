@@ -5,7 +5,7 @@ BIN     := bin
 WASM_GO := go1.26.8
 export CGO_ENABLED = 0
 
-.PHONY: help demo up build test check bench bench-engine modules guests fuzz race cross
+.PHONY: help demo up build test conformance check bench bench-engine modules guests fuzz race cross
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ build: ## both binaries into bin/
 
 test: ## all tests that need nothing but Go
 	$(GO) test ./...
+
+conformance: ## OPA's 4,427 conformance cases, all of them (make test runs a share)
+	$(GO) test -timeout 20m ./internal/regocases -all
 
 race: ## the same under the race detector (needs gcc)
 	CGO_ENABLED=1 $(GO) test -race ./...

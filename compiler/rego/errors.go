@@ -1,12 +1,16 @@
 package rego
 
 import (
+	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/open-policy-agent/opa/v1/ast"
-	"github.com/open-policy-agent/opa/v1/bundle"
+	"github.com/open-policy-agent/opa/v1/compile"
 )
 
 // An Error is one fault of the sources. Line and Col count from 1; both are 0
@@ -82,32 +86,72 @@ func toError(e *ast.Error) Error {
 // refusals are the built-ins that cannot run in a policy: a decision depends on
 // its input alone. The text says what to do instead.
 var refusals = map[string]string{
-	"json.match_schema":     "a schema may name others, by network and by file: check the shape in Rego",
-	"json.verify_schema":    "a schema may name others, by network and by file: check the schema before the build",
-	"graph.reachable_paths": "its work is not bounded by the length of its input: use graph.reachable",
-	"http.send":             "a policy has no network: put what it needs into the package's data or the request's context",
-	"net.lookup_ip_addr":    "a policy has no network: resolve the name before asking and send the addresses in the request's context",
-	"rand.intn":             "the same request must give the same decision: send a random number in the request's context",
-	"opa.runtime":           "there is no OPA process around the policy: send what it needs in params or in the request's context",
+	"http.send":          "a policy has no network: put what it needs into the package's data or the request's context",
+	"net.lookup_ip_addr": "a policy has no network: resolve the name before asking and send the addresses in the request's context",
+	"opa.runtime":        "there is no OPA process around the policy: send what it needs in params or in the request's context",
 }
+
+// RefusedBuiltins returns the names of the built-ins of OPA's that no policy
+// may call, sorted.
+func RefusedBuiltins() []string { return slices.Sorted(maps.Keys(refusals)) }
 
 // refusedCode is the code of an Error that is not OPA's.
 const refusedCode = "holdfast_builtin_refused"
 
-// refused finds the calls of such built-ins, each with its place.
-func refused(modules []bundle.ModuleFile) (errs Errors) {
-	for _, m := range modules {
-		ast.WalkTerms(m.Parsed, func(t *ast.Term) bool {
-			ref, ok := t.Value.(ast.Ref)
-			if !ok {
-				return false
-			}
-			name := ref.String()
-			if advice, ok := refusals[name]; ok {
-				errs = append(errs, toError(ast.NewError(refusedCode, t.Location, "built-in %s cannot be used: %s", name, advice)))
-			}
-			return false
-		})
+// refuse reports the built-ins of refusals that an entry point can reach. One
+// that is only ever replaced, by "with", is not called and not refused; OPA's
+// plan knows, and is made only when the source names one at all.
+func (s *source) refuse(ctx context.Context, entrypoints []string) error {
+	named := s.named()
+	if len(named) == 0 {
+		return nil
+	}
+	b, err := s.build(ctx, compile.TargetPlan, entrypoints)
+	if err != nil {
+		return err
+	}
+	var plan struct {
+		Static struct {
+			Builtins []struct{ Name string } `json:"builtin_funcs"`
+		}
+	}
+	if err := json.Unmarshal(b.PlanModules[0].Raw, &plan); err != nil {
+		return fmt.Errorf("plan: %w", err)
+	}
+	var errs Errors
+	for _, called := range plan.Static.Builtins {
+		for _, at := range named[called.Name] {
+			errs = append(errs, toError(ast.NewError(refusedCode, at, "built-in %s cannot be used: %s", called.Name, refusals[called.Name])))
+		}
+	}
+	if len(errs) == 0 {
+		return nil
 	}
 	return errs
+}
+
+// named finds where the sources name such built-ins, but for what "with" replaces.
+func (s *source) named() map[string][]*ast.Location {
+	found := map[string][]*ast.Location{}
+	runtimeRef := ast.NewTerm(ast.MustParseRef("opa.runtime"))
+	var visitor *ast.GenericVisitor
+	visitor = ast.NewGenericVisitor(func(x any) bool {
+		switch x := x.(type) {
+		case *ast.With:
+			// "with f as opa.runtime" is the empty object that there is to know.
+			if !x.Value.Equal(runtimeRef) {
+				visitor.Walk(x.Value)
+			}
+			return true
+		case *ast.Term:
+			if ref, ok := x.Value.(ast.Ref); ok && refusals[ref.String()] != "" {
+				found[ref.String()] = append(found[ref.String()], x.Location)
+			}
+		}
+		return false
+	})
+	for _, m := range s.modules {
+		visitor.Walk(m.Parsed)
+	}
+	return found
 }

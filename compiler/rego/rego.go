@@ -21,8 +21,8 @@ import (
 // Options say how to compile a folder. The zero value is Rego v1 with the entry
 // points that the sources imply.
 type Options struct {
-	// Entrypoints are paths such as "rbac/allow"; the first is the default.
-	// Empty means those that are annotated with "entrypoint: true", or else every
+	// Entrypoints are paths such as "rbac/allow", or "/" for all that rules make;
+	// the first is the default. Empty means those that are annotated with "entrypoint: true", or else every
 	// package, sorted.
 	Entrypoints []string
 	// V0 reads the language of OPA before 1.0. A file that imports rego.v1 is v1
@@ -57,22 +57,17 @@ func (s *source) compile(ctx context.Context, entrypoints []string) (*Module, er
 	if len(s.modules) == 0 {
 		return nil, errors.New("no .rego file in the folder")
 	}
-	if errs := refused(s.modules); len(errs) > 0 {
-		return nil, errs
-	}
 	entrypoints, err := s.entrypoints(entrypoints)
 	if err != nil {
 		return nil, err
 	}
-	b := &bundle.Bundle{Modules: s.modules, Data: s.data}
-	b.SetRegoVersion(s.version)
-	b.Manifest.Init()
-	c := compile.New().WithTarget(compile.TargetWasm).WithRegoVersion(s.version).
-		WithCapabilities(ast.CapabilitiesForThisVersion(ast.CapabilitiesRegoVersion(s.version))).WithEntrypoints(entrypoints...).WithBundle(b)
-	if err := c.Build(ctx); err != nil {
-		return nil, positioned(err)
+	if err := s.refuse(ctx, entrypoints); err != nil {
+		return nil, err
 	}
-	out := c.Bundle()
+	out, err := s.build(ctx, compile.TargetWasm, entrypoints)
+	if err != nil {
+		return nil, err
+	}
 	if len(out.WasmModules) != 1 {
 		return nil, fmt.Errorf("OPA's compiler wrote %d modules, not one", len(out.WasmModules))
 	}
@@ -83,11 +78,24 @@ func (s *source) compile(ctx context.Context, entrypoints []string) (*Module, er
 	return &Module{Wasm: out.WasmModules[0].Raw, Data: data, Entrypoints: entrypoints, Toolchain: "opa " + version.Version}, nil
 }
 
+// build runs OPA's compiler.
+func (s *source) build(ctx context.Context, target string, entrypoints []string) (*bundle.Bundle, error) {
+	b := &bundle.Bundle{Modules: s.modules, Data: s.data}
+	b.SetRegoVersion(s.version)
+	b.Manifest.Init()
+	c := compile.New().WithTarget(target).WithRegoVersion(s.version).
+		WithCapabilities(ast.CapabilitiesForThisVersion(ast.CapabilitiesRegoVersion(s.version))).WithEntrypoints(entrypoints...).WithBundle(b)
+	if err := c.Build(ctx); err != nil {
+		return nil, positioned(err)
+	}
+	return c.Bundle(), nil
+}
+
 // entrypoints checks those that were asked for, or finds the implied ones.
 func (s *source) entrypoints(asked []string) ([]string, error) {
 	if len(asked) > 0 {
 		for _, e := range asked {
-			if strings.Trim(e, "/") != e || e == "" {
+			if e != "/" && (strings.Trim(e, "/") != e || e == "") {
 				return nil, fmt.Errorf("entry point %q: write it as PACKAGE/RULE, such as rbac/allow", e)
 			}
 		}

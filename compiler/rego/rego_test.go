@@ -52,6 +52,7 @@ func TestCompile(t *testing.T) {
 		{"data in folders", folder("p.rego", "package p\n\nallow := data.a.b.c\n", "data.yaml", "a: {x: 1}", "a/b/data.json", `{"c": 1.50}`), rego.Options{}, []string{"p"}, `{"a":{"b":{"c":1.50},"x":1}}`},
 		{"v0", folder("p.rego", "package p\n\nallow { input.x }\n"), rego.Options{V0: true}, []string{"p"}, ""},
 		{"v0 by manifest", folder("p.rego", "package p\n\nallow { input.x }\n", ".manifest", `{"rego_version": 0}`), rego.Options{}, []string{"p"}, ""},
+		{"replaced", folder("p.rego", "package p\n\nf := http.send({})\n\nx := 1 if f == {} with http.send as {}\n"), rego.Options{Entrypoints: []string{"p/x"}}, []string{"p/x"}, ""},
 		{"v1 in a v0 folder", folder("p.rego", "package p\n\nimport rego.v1\n\nallow if input.x\n"), rego.Options{V0: true}, []string{"p"}, ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -105,9 +106,8 @@ func TestErrors(t *testing.T) {
 		{"every file", "b.rego:4:", folder("a.rego", "package a\n\nx :=\n", "b.rego", "package b\n\ny :=\n")},
 		{"network", "p.rego:3:6: holdfast_builtin_refused: built-in http.send", folder("p.rego", "package p\n\nx := http.send({})\n")},
 		{"lookup", "p.rego:4:2: holdfast_builtin_refused: built-in net.lookup_ip_addr", folder("p.rego", "package p\n\nx if {\n\tnet.lookup_ip_addr(\"h\")\n}\n")},
-		{"random", "holdfast_builtin_refused: built-in rand.intn", folder("p.rego", "package p\n\nx := [y | y := rand.intn(\"a\", 2)]\n")},
-		{"runtime", "holdfast_builtin_refused: built-in opa.runtime", folder("p.rego", "package p\n\nf(a) := opa.runtime()[a]\n")},
-		{"with", "rand.intn", folder("p.rego", "package p\n\nf(_, _) := 1\n\nx if f(1, 2) with rand.intn as f\n")},
+		{"runtime", "holdfast_builtin_refused: built-in opa.runtime", folder("p.rego", "package p\n\nf(a) := opa.runtime()[a]\n\nx := f(\"env\")\n")},
+		{"with", "p.rego:7:6: holdfast_builtin_refused: built-in opa.runtime", folder("p.rego", "package p\n\nf := 1\n\nx if f == 1 with opa.runtime as {}\n\ny := opa.runtime()\n")},
 		{"no source", "no .rego file", folder("a.txt", "")},
 		{"bad data", "data.json", folder("p.rego", "package p\n\nx := 1\n", "data.json", "{")},
 		{"data is a list", "data.json: data is an object", folder("p.rego", "package p\n\nx := 1\n", "data.json", "[]")},

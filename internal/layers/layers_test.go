@@ -49,16 +49,17 @@ var arrows = map[string][]string{
 	"control/ledger":    {"sdk/audit", "sdk/wire", "sdk/policy"},
 	"control/jetstream": {"sdk/"},
 
-	"modules":           {"sdk/guest/"},
-	"internal/cut":      {},
-	"internal/demo":     {"modules", "sdk/", "testdata/"},
-	"internal/hostile":  {"sdk/", "testdata/"},
-	"internal/assembly": {"runtime/", "control/", "sdk/", "internal/"},
-	"internal/layers":   {},
-	"testdata":          {},
-	"cmd/holdfast":      {"compiler", "compiler/", "runtime/", "control/", "sdk/", "internal/", "modules"},
-	"cmd/holdfastd":     {"runtime/", "control/", "sdk/", "internal/assembly"},
-	"bench":             {"compiler", "compiler/", "runtime/", "control/", "sdk/", "internal/", "modules", "bench/", "testdata/"},
+	"modules":            {"sdk/guest/"},
+	"internal/cut":       {},
+	"internal/demo":      {"modules", "sdk/", "testdata/"},
+	"internal/hostile":   {"sdk/", "testdata/"},
+	"internal/assembly":  {"runtime/", "control/", "sdk/", "internal/"},
+	"internal/layers":    {},
+	"internal/regocases": {},
+	"testdata":           {},
+	"cmd/holdfast":       {"compiler", "compiler/", "runtime/", "control/", "sdk/", "internal/", "modules"},
+	"cmd/holdfastd":      {"runtime/", "control/", "sdk/", "internal/assembly"},
+	"bench":              {"compiler", "compiler/", "runtime/", "control/", "sdk/", "internal/", "modules", "bench/", "testdata/"},
 }
 
 // soleImporters has one home for each library that shapes the architecture.

@@ -40,14 +40,15 @@ const maxExponent = 1_000
 var exponent = regexp.MustCompile(`[eE][+-]?[0-9]{4,}`)
 
 // boundedNumbers refuses terms with a number whose digits would be far more
-// than its text.
-func boundedNumbers(terms []*ast.Term) (err error) {
+// than its text. Built-ins for units read numbers from texts too.
+func boundedNumbers(name string, terms []*ast.Term) (err error) {
+	readsText := strings.HasPrefix(name, "units.")
 	for _, term := range terms {
 		ast.WalkTerms(term, func(t *ast.Term) bool {
 			if number, ok := t.Value.(ast.Number); ok && tooWide(string(number)) {
 				err = fmt.Errorf("a number whose exponent is beyond %d", maxExponent)
 			}
-			if text, ok := t.Value.(ast.String); ok && exponent.MatchString(string(text)) && numeric(string(text)) {
+			if text, ok := t.Value.(ast.String); ok && readsText && exponent.MatchString(string(text)) && numeric(string(text)) {
 				err = fmt.Errorf("a text of a number whose exponent is beyond %d", maxExponent)
 			}
 			return err != nil
@@ -71,14 +72,14 @@ func numeric(text string) bool {
 	return text != "" && text[0] >= '0' && text[0] <= '9'
 }
 
-// boundedPatch refuses a patch whose copies could multiply the document: each
-// may double it.
-func boundedPatch(operations *ast.Term, documentBytes int) error {
-	list, ok := operations.Value.(*ast.Array)
+// boundPatch refuses a patch whose copies could multiply the document: each may
+// double it.
+func boundPatch(_ *instance, a arguments) error {
+	list, ok := a.terms[1].Value.(*ast.Array)
 	if !ok {
 		return nil
 	}
-	size := documentBytes
+	size := a.bytes[0]
 	list.Foreach(func(operation *ast.Term) {
 		if kind := operation.Get(ast.StringTerm("op")); kind != nil && kind.Equal(ast.StringTerm("copy")) && size <= maxBuiltinResult {
 			size *= 2

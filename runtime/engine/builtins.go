@@ -5,7 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"regexp"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,6 +14,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/metrics"
 	"github.com/open-policy-agent/opa/v1/topdown"
 	"github.com/open-policy-agent/opa/v1/topdown/builtins"
+	"github.com/open-policy-agent/opa/v1/topdown/print"
 
 	"github.com/tetratelabs/wazero/api"
 
@@ -28,21 +29,26 @@ type builtin struct {
 	name string
 	run  topdown.BuiltinFunc
 	fuel uint64 // of one call, beside its bytes
+	// bound charges for work that the length of the arguments does not bound,
+	// before it is done, and refuses what no fuel pays for; nil where it does.
+	bound func(*instance, arguments) error
+}
+
+// arguments of one call, and how long each is in OPA's syntax.
+type arguments struct {
+	terms []*ast.Term
+	bytes []uint64
 }
 
 // refusedBuiltins says why a policy that uses one of these is not loaded.
 var refusedBuiltins = map[string]string{
-	"json.match_schema":     "a schema may name others, by network and by file",
-	"json.verify_schema":    "a schema may name others, by network and by file",
-	"graph.reachable_paths": "its work is not bounded by the length of its input",
-	"http.send":             "policies do not reach the network",
-	"net.lookup_ip_addr":    "policies do not reach the network",
-	"net.cidr_expand":       "its work is not bounded by the length of its input",
-	"numbers.range":         "its work is not bounded by the length of its input",
-	"numbers.range_step":    "its work is not bounded by the length of its input",
-	"rand.intn":             "its answer does not depend on the input alone",
-	"opa.runtime":           "its answer does not depend on the input alone",
+	"http.send":          "policies do not reach the network",
+	"net.lookup_ip_addr": "policies do not reach the network",
 }
+
+// RefusedBuiltins returns the names of the built-ins of OPA's that no policy
+// may call, sorted.
+func RefusedBuiltins() []string { return slices.Sorted(maps.Keys(refusedBuiltins)) }
 
 // resolveBuiltins finds the function of every built-in that a module asks for.
 func resolveBuiltins(numbers map[string]int32) (map[int32]builtin, error) {
@@ -59,11 +65,14 @@ func resolveBuiltins(numbers map[string]int32) (map[int32]builtin, error) {
 		if nativeBuiltins[name] {
 			return nil, fmt.Errorf("built-in %s: OPA's modules have it of their own", name)
 		}
-		run := topdown.GetBuiltin(name)
+		run := ownBuiltins[name]
+		if run == nil {
+			run = topdown.GetBuiltin(name)
+		}
 		if run == nil {
 			return nil, fmt.Errorf("built-in %s: the host does not have it", name)
 		}
-		resolved[numbers[name]] = builtin{name: name, run: run, fuel: builtinFuel(name)}
+		resolved[numbers[name]] = builtin{name: name, run: run, fuel: builtinFuel(name), bound: builtinBounds[name]}
 	}
 	return resolved, nil
 }
@@ -91,15 +100,33 @@ type builtinCall struct {
 func (i *instance) builtinCall() *builtinCall {
 	if i.builtins == nil {
 		i.builtins = &builtinCall{context: topdown.BuiltinContext{
-			Context: context.Background(),
-			Metrics: metrics.New(),
-			Seed:    i.randomSource(),
-			Time:    ast.NumberTerm(json.Number(strconv.FormatInt(i.now, 10))),
-			Cancel:  topdown.NewCancel(),
-			Cache:   make(builtins.Cache),
+			Context:      overContext(),
+			Metrics:      metrics.New(),
+			Seed:         i.randomSource(),
+			Time:         ast.NumberTerm(json.Number(strconv.FormatInt(i.now, 10))),
+			Cancel:       topdown.NewCancel(),
+			Cache:        make(builtins.Cache),
+			Capabilities: &ast.Capabilities{AllowNet: []string{}},
+			PrintHook:    printHook{i},
 		}}
 	}
 	return i.builtins
+}
+
+// overContext is one that was cancelled: nothing that asks it begins a request.
+func overContext() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}
+
+// printHook makes logs of what a policy prints.
+type printHook struct{ instance *instance }
+
+func (h printHook) Print(_ print.Context, message string) error {
+	h.instance.charge(uint64(len(message)) >> hostByteShift)
+	h.instance.log(abi.LogInfo, []byte(message))
+	return nil
 }
 
 // opaBuiltin returns the import for built-ins of that many arguments: (id,
@@ -116,21 +143,27 @@ func opaBuiltin(arity int) hostFunction {
 	}
 }
 
-func (i *instance) builtin(call *builtinCall, number int32, arguments []uint64) uint64 {
+func (i *instance) builtin(call *builtinCall, number int32, addresses []uint64) uint64 {
 	b, ok := i.module.opa.builtins[number]
 	if !ok {
 		panic(&abi.Trap{Code: abi.TrapBuiltin, Detail: fmt.Sprintf("no built-in %d", number)})
 	}
 	i.charge(b.fuel)
 	g := i.guest.(*opaGuest)
-	terms := make([]*ast.Term, len(arguments))
-	for n, at := range arguments {
-		terms[n] = g.term(i, b.name, at)
+	var args arguments
+	for _, at := range addresses {
+		term, bytes := g.term(i, b.name, at)
+		args.terms, args.bytes = append(args.terms, term), append(args.bytes, bytes)
 	}
-	if err := b.bounded(terms); err != nil {
+	if err := boundedNumbers(b.name, args.terms); err != nil {
 		panic(&abi.Trap{Code: abi.TrapBuiltin, Detail: b.name + ": " + err.Error()})
 	}
-	result, err := b.apply(call, terms)
+	if b.bound != nil {
+		if err := b.bound(i, args); err != nil {
+			panic(&abi.Trap{Code: abi.TrapBuiltin, Detail: b.name + ": " + err.Error()})
+		}
+	}
+	result, err := b.apply(call, args.terms)
 	if err != nil {
 		panic(&abi.Trap{Code: abi.TrapBuiltin, Detail: b.name + ": " + err.Error()})
 	}
@@ -140,49 +173,15 @@ func (i *instance) builtin(call *builtinCall, number int32, arguments []uint64) 
 	return g.value(i, result)
 }
 
-// maxBuiltinResult bounds, in bytes, what a built-in whose result can be much
-// longer than its arguments may make.
-const maxBuiltinResult = 1 << 20
-
-// wide finds the verbs of sprintf that pad to a width or precision of their own.
-var wide = regexp.MustCompile(`%[^%a-zA-Z]*(\*|\d{4,})`)
-
-// bounded refuses a call whose result could be far longer than its arguments,
-// before it is run: the fuel is charged for what there is only afterwards.
-func (b *builtin) bounded(terms []*ast.Term) error {
-	if err := boundedNumbers(terms); err != nil {
-		return err
-	}
-	text := func(n int) string {
-		if n < len(terms) {
-			if s, ok := terms[n].Value.(ast.String); ok {
-				return string(s)
-			}
-		}
-		return ""
-	}
-	switch b.name {
-	case "json.patch":
-		if len(terms) > 1 {
-			return boundedPatch(terms[1], len(terms[0].String()))
-		}
-	case "sprintf":
-		if wide.MatchString(text(0)) {
-			return errors.New("a width or precision of more than 999, or of an argument")
-		}
-	case "regex.replace": // (text, pattern, replacement)
-		if (len(text(0))+1)*max(len(text(2)), 1) > maxBuiltinResult {
-			return fmt.Errorf("the result could be longer than %d bytes", maxBuiltinResult)
-		}
-	}
-	return nil
-}
-
 // apply runs the function. As in OPA, an error that does not halt the
 // evaluation means that the result is undefined.
 func (b *builtin) apply(call *builtinCall, terms []*ast.Term) (result *ast.Term, err error) {
 	defer func() {
-		if p := recover(); p != nil {
+		switch p := recover().(type) {
+		case nil:
+		case *abi.Trap:
+			panic(p)
+		default:
 			result, err = nil, fmt.Errorf("panic: %v", p)
 		}
 	}()
@@ -207,27 +206,37 @@ func (i *instance) nested(f api.Function, params ...uint64) uint64 {
 	return stack[0]
 }
 
-// term reads a value of the guest in OPA's syntax.
-func (g *opaGuest) term(i *instance, name string, at uint64) *ast.Term {
+// term reads a value of the guest and says how long it is in OPA's syntax.
+func (g *opaGuest) term(i *instance, name string, at uint64) (*ast.Term, uint64) {
 	text, ok := i.text(i.nested(g.valueDump, at))
 	if !ok {
 		panic(&abi.Trap{Code: abi.TrapMemory, Detail: "argument of " + name})
 	}
-	i.charge(builtinByteFuel * uint64(len(text)))
-	term, err := ast.ParseTerm(string(text))
+	length := uint64(len(text))
+	i.charge(builtinByteFuel * length)
+	term, err := parseTerm(text)
 	if err != nil {
 		panic(&abi.Trap{Code: abi.TrapBuiltin, Detail: name + ": argument: " + err.Error()})
 	}
-	return term
+	return term, length
 }
 
-// value writes a term into the guest's heap and returns its address there.
+// value writes a term into the guest's heap and returns its address there. Terms
+// can be far longer than what they were made from, so the fuel that is left
+// bounds what is written.
 func (g *opaGuest) value(i *instance, term *ast.Term) uint64 {
-	text := term.String()
-	i.charge(builtinByteFuel * uint64(len(text)))
-	at := i.nested(g.malloc, uint64(len(text)))
-	copy(i.buffer(at, uint64(len(text))), text)
-	return i.nested(g.valueParse, at, uint64(len(text)))
+	w := termWriter{limit: int(i.fuel.Get() / builtinByteFuel)}
+	err := w.term(term)
+	if errors.Is(err, errTooLong) {
+		i.charge(i.fuel.Get() + 1)
+	}
+	if err != nil {
+		panic(&abi.Trap{Code: abi.TrapBuiltin, Detail: err.Error()})
+	}
+	i.charge(builtinByteFuel * uint64(len(w.text)))
+	at := i.nested(g.malloc, uint64(len(w.text)))
+	copy(i.buffer(at, uint64(len(w.text))), w.text)
+	return i.nested(g.valueParse, at, uint64(len(w.text)))
 }
 
 func opaAbort(i *instance, stack []uint64) {

@@ -4,6 +4,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -40,6 +41,10 @@ type Config struct {
 	CacheBytes int64
 	Log        *slog.Logger // nil: slog.Default
 
+	// MaxFuel bounds the fuel of a call, in units; 0 means abi.MaxFuel. More is for
+	// tests whose neighbours need no protection.
+	MaxFuel uint64
+
 	limits *compileLimits // in place of the class's; tests set it
 }
 
@@ -48,6 +53,7 @@ type Config struct {
 type Engine struct {
 	runtime  wazero.Runtime
 	compiler compiler
+	maxFuel  uint64
 
 	mu    sync.Mutex
 	codes map[identity]*code
@@ -71,7 +77,7 @@ func New(ctx context.Context, config Config) (*Engine, error) {
 		kind = wazero.NewRuntimeConfigInterpreter()
 	}
 	runtimeConfig := settings(kind)
-	e := &Engine{codes: map[identity]*code{}, compiler: inProcess{}}
+	e := &Engine{maxFuel: cmp.Or(config.MaxFuel, abi.MaxFuel), codes: map[identity]*code{}, compiler: inProcess{}}
 	if config.Worker != "" && !config.Interpreter {
 		w, err := newWorkshop(config, e.inUse)
 		if err != nil {

@@ -230,7 +230,7 @@ func (i *instance) answer(call abi.Call) (result abi.Result, trap *abi.Trap) {
 	if limit == 0 {
 		limit = abi.DefaultFuel
 	}
-	limit = min(limit, abi.MaxFuel)
+	limit = min(limit, i.module.code.engine.maxFuel)
 	i.begin(limit, call.Now)
 	output, trap := i.guest.call(i, call)
 	left := int64(i.fuel.Get())

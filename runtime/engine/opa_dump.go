@@ -1,24 +1,30 @@
 package engine
 
 import (
+	"bytes"
 	"encoding/binary"
+	"slices"
 	"strconv"
 
 	"github.com/holdfast-policy/holdfast/sdk/abi"
 )
 
 // A dump writes a value in an OPA module's memory as JSON, as opa_json_dump
-// does and in its order. The module may have made anything of its memory:
+// does and in its order, but for sets, which are sorted. The module may have made anything of its memory:
 // nothing is followed out of bounds, deeper than maxLayoutDepth or beyond what an
 // output may have.
 type dump struct {
 	memory []byte
 	out    []byte
-	steps  int // elements and buckets that may still be looked at
+	texts  [][]byte // of the set that is written
+	steps  int      // elements and buckets that may still be looked at
 }
 
 // maxDumpSteps bounds the work on collections that are mostly empty.
 const maxDumpSteps = 4 * abi.MaxOutput
+
+// maxSetTexts is how many strings of a set are sorted here.
+const maxSetTexts = 1 << 10
 
 // json returns the text, and false where the guest's own writer must say what
 // the value is. The text is valid until the next use.
@@ -61,7 +67,9 @@ func (d *dump) value(at uint32, depth int) bool {
 	case opaNumber:
 		return d.number(at, head[1])
 	case opaString, opaStringInterned:
-		return d.string(at)
+		text, ok := d.text(at)
+		d.quote(text)
+		return ok
 	}
 	return d.collection(head[0], at, depth+1)
 }
@@ -75,8 +83,10 @@ func (d *dump) collection(typ byte, at uint32, depth int) (ok bool) {
 	switch typ {
 	case opaArray:
 		ok = d.array(at, depth)
-	case opaObject, opaSet:
-		ok = d.hashed(at, depth, typ == opaSet)
+	case opaObject:
+		ok = d.object(at, depth)
+	case opaSet:
+		ok = d.set(at)
 	}
 	d.out = append(d.out, brackets[1])
 	return ok
@@ -99,17 +109,22 @@ func (d *dump) number(at uint32, form byte) bool {
 	return true
 }
 
-func (d *dump) string(at uint32) bool {
+// text returns the text of a string, and false for anything else.
+func (d *dump) text(at uint32) ([]byte, bool) {
+	head := d.bytes(at, 1)
+	if head == nil || head[0] != opaString && head[0] != opaStringInterned {
+		return nil, false
+	}
 	length, _ := d.word(at + opaLengthAt)
 	address, ok := d.word(at + opaLengthAt + 4)
 	text := d.bytes(address, length)
-	if !ok || text == nil || len(text) > abi.MaxOutput {
-		return false
-	}
+	return text, ok && text != nil && len(text) <= abi.MaxOutput
+}
+
+func (d *dump) quote(text []byte) {
 	d.out = append(d.out, '"')
 	d.escape(text)
 	d.out = append(d.out, '"')
-	return true
 }
 
 // escape writes the text of a string as opa_json_dump escapes it.
@@ -156,27 +171,21 @@ func (d *dump) array(at uint32, depth int) bool {
 	return true
 }
 
-// hashed writes the elements of an object or a set, bucket by bucket.
-func (d *dump) hashed(at uint32, depth int, set bool) bool {
+// each calls yield for every element of an object or a set, bucket by bucket,
+// and stops when it returns false. next is where an element has the one behind it.
+func (d *dump) each(at, next uint32, yield func(element uint32) bool) bool {
 	table, _ := d.word(at + opaFieldAt)
 	count, ok := d.word(at + opaFieldAt + 4)
 	if d.steps -= int(count); !ok || d.steps < 0 {
 		return false
 	}
-	first := true
 	for n := range count {
 		element, ok := d.word(table + 4*n)
 		for ok && element != 0 {
-			if d.steps--; d.steps < 0 {
+			if d.steps--; d.steps < 0 || !yield(element) {
 				return false
 			}
-			if !first {
-				d.out = append(d.out, ',')
-			}
-			first = false
-			if element, ok = d.element(element, depth, set); !ok {
-				return false
-			}
+			element, ok = d.word(element + next)
 		}
 		if !ok {
 			return false
@@ -185,39 +194,61 @@ func (d *dump) hashed(at uint32, depth int, set bool) bool {
 	return true
 }
 
-// element writes one element and returns the next of its bucket, 0 behind the last.
-func (d *dump) element(at uint32, depth int, set bool) (next uint32, ok bool) {
-	first, _ := d.word(at)
-	second, ok := d.word(at + 4)
-	switch {
-	case !ok:
-		return 0, false
-	case set:
-		return second, d.value(first, depth)
+func (d *dump) object(at uint32, depth int) bool {
+	first := true
+	return d.each(at, 8, func(element uint32) bool {
+		if !first {
+			d.out = append(d.out, ',')
+		}
+		first = false
+		name, _ := d.word(element)
+		value, ok := d.word(element + 4)
+		if !ok || !d.name(name, depth) {
+			return false
+		}
+		d.out = append(d.out, ':')
+		return d.value(value, depth)
+	})
+}
+
+// set writes a set of strings in their order. What order others have is not known
+// here.
+func (d *dump) set(at uint32) bool {
+	texts := d.texts[:0]
+	ok := d.each(at, 4, func(element uint32) bool {
+		value, ok := d.word(element)
+		text, isText := d.text(value)
+		texts = append(texts, text)
+		return ok && isText && len(texts) <= maxSetTexts
+	})
+	slices.SortFunc(texts, bytes.Compare)
+	for n, text := range texts {
+		if n > 0 {
+			d.out = append(d.out, ',')
+		}
+		if d.quote(text); len(d.out) > abi.MaxOutput {
+			ok = false
+			break
+		}
 	}
-	if !d.name(first, depth) {
-		return 0, false
-	}
-	d.out = append(d.out, ':')
-	if !d.value(second, depth) {
-		return 0, false
-	}
-	return d.word(at + 8)
+	clear(texts)
+	d.texts = texts[:0]
+	return ok
 }
 
 // name writes the name of a member; what is not a string becomes the string of
 // its JSON.
 func (d *dump) name(at uint32, depth int) bool {
-	if head := d.bytes(at, 1); head != nil && (head[0] == opaString || head[0] == opaStringInterned) {
-		return d.string(at)
+	if text, ok := d.text(at); ok {
+		d.quote(text)
+		return true
 	}
 	start := len(d.out)
 	if !d.value(at, depth) || len(d.out) > abi.MaxOutput {
 		return false
 	}
 	text := string(d.out[start:])
-	d.out = append(d.out[:start], '"')
-	d.escape([]byte(text))
-	d.out = append(d.out, '"')
+	d.out = d.out[:start]
+	d.quote([]byte(text))
 	return true
 }

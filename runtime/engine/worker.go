@@ -116,7 +116,7 @@ func respond(stdout io.Writer, module []byte, j job) error {
 		text, err := json.Marshal(refusal)
 		return errors.Join(err, writeReport(stdout, answerRefused, text))
 	}
-	var made product
+	var made compiledModule
 	if err == nil {
 		made, err = produce(j.dir, rewritten)
 	}
@@ -132,14 +132,14 @@ func respond(stdout io.Writer, module []byte, j job) error {
 	return writeArtefact(stdout, &made.artefact, bytes.NewReader(made.code))
 }
 
-// product is an artefact before it has a file.
-type product struct {
+// compiledModule is an artefact before it has a file.
+type compiledModule struct {
 	artefact
 	code []byte
 }
 
 // produce compiles the module, and then its outline, for the name alone.
-func produce(dir string, module []byte) (made product, err error) {
+func produce(dir string, module []byte) (made compiledModule, err error) {
 	made.rewritten = uint32(len(module))
 	if made.outline, err = outline(module); err != nil {
 		return made, err
