@@ -148,6 +148,8 @@ func hostileCalls(tb testing.TB, keyBits int) []hostileCall {
 		{"json schema errors", `json.match_schema({"a": 1, "b": 1, "c": 1, "d": 1, "e": 1}, {"properties": {"a": {"type": "string"}, "b": {"type": "string"}, "c": {"type": "string"}, "d": {"type": "string"}}, "required": ["x", "y"], "additionalProperties": false})`, nil},
 		{"json schema ok", `json.match_schema({"a": 1}, {"properties": {"a": {"type": "integer"}}})`, nil},
 		{"json verify", `json.verify_schema(input.s)`, map[string]any{"s": refs(500)}},
+		{"json verify any error", `json.verify_schema({"properties": {"a": {"type": "x"}, "b": {"type": "y"}, "c": {"type": "z"}}})`, nil},
+		{"json verify one error", `json.verify_schema({"properties": {"a": {"type": "x"}}})`, nil},
 		{"json verify deep", `json.verify_schema(input.s)`, map[string]any{"s": json.RawMessage(rep(`{"not":`, 300) + "{}" + rep("}", 300))}},
 		{"json verify text deep", `json.verify_schema(input.s)`, map[string]any{"s": rep(`{"not":`, 5000) + "{}" + rep("}", 5000)}},
 		{"json verify patterns", `json.verify_schema(input.s)`, map[string]any{"s": map[string]any{"allOf": list(300, func(k int) any { return map[string]any{"pattern": rep(`\pL`, 20)} })}}},
