@@ -72,8 +72,11 @@ func (r *termReader) number() (*ast.Term, error) {
 	}
 	literal := r.text[:end]
 	r.text = r.text[end:]
-	if bytes.HasPrefix(literal, []byte{'.'}) {
-		literal = append([]byte{'0'}, literal...) // Rego has it, JSON has not
+	if digits, negative := bytes.CutPrefix(literal, []byte{'-'}); bytes.HasPrefix(digits, []byte{'.'}) {
+		literal = append([]byte("-0"), digits...) // Rego has .5, JSON has not
+		if !negative {
+			literal = literal[1:]
+		}
 	}
 	if !json.Valid(literal) {
 		return nil, errTerm
@@ -92,6 +95,9 @@ func (r *termReader) string() (*ast.Term, error) {
 	}
 	literal := r.text[:end]
 	r.text = r.text[end+1:]
+	if bytes.ContainsFunc(literal, func(c rune) bool { return c < ' ' }) {
+		return nil, errTerm
+	}
 	if bytes.IndexByte(literal, '\\') < 0 {
 		return ast.StringTerm(strings.ToValidUTF8(string(literal), "\ufffd")), nil
 	}
@@ -333,8 +339,12 @@ func isJSON(text []byte) bool {
 			key = false
 		case ',':
 			key = open[len(open)-1] == '{'
-		case '(':
+		case '(': // set()
 			return false
+		case '.': // without a digit before it
+			if before := text[max(n-1, 0)]; before < '0' || before > '9' {
+				return false
+			}
 		}
 	}
 	return true
