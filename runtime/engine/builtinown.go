@@ -28,11 +28,13 @@ func matchSchema(ctx topdown.BuiltinContext, operands []*ast.Term, iter func(*as
 	})
 }
 
-// verifySchema says that there is an error, not which: OPA's function reports any.
+// verifySchema says that there is an error, but not which where OPA's function
+// would report the first that it comes across in a map.
 func verifySchema(ctx topdown.BuiltinContext, operands []*ast.Term, iter func(*ast.Term) error) error {
 	return topdown.GetBuiltin("json.verify_schema")(ctx, operands, func(t *ast.Term) error {
-		if verdict, ok := t.Value.(*ast.Array); ok && verdict.Len() == 2 && verdict.Elem(0).Equal(ast.BooleanTerm(false)) {
-			t = ast.ArrayTerm(verdict.Elem(0), ast.StringTerm("jsonschema: the schema is not valid"))
+		valid := t.Value.(*ast.Array).Elem(0)
+		if valid.Equal(ast.BooleanTerm(false)) && hasChoice(decoded(operands[0])) {
+			t = ast.ArrayTerm(valid, ast.StringTerm("jsonschema: the schema is not valid"))
 		}
 		return iter(t)
 	})

@@ -2,8 +2,13 @@ package engine_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -25,13 +30,23 @@ answer := {
 	"semver": semver.compare("1.2.3", "1.10.0"),
 	"subset": object.subset({"a": 1, "b": {"c": 2}}, {"b": {"c": 2}}),
 	"time": time.format(1700000000000000000),
+	"unprintable": [x | x := regex.split(",", "\u007f,\u0007,\u00a0,😀")[_]],
+	"made": {"b", "a", "c"},
+	"keys": {1: "x", [2]: {"z", "y"}},
+	"literals": [9223372036854775809, 9223372036854775810, 1.50, 9223372036854775809 == 9223372036854775810, input.big, regex.split(",", sprintf("%d", [input.big]))],
+	"range": numbers.range_step(0, 10, 5),
+	"paths": graph.reachable_paths({"a": ["b"], "b": []}, ["a"]),
+	"addresses": net.cidr_expand("10.0.0.0/30"),
+	"schema": json.match_schema({"a": 1}, {"properties": {"a": {"$ref": "#/definitions/t"}}, "definitions": {"t": {"type": "string"}}}),
+	"verified": json.verify_schema({"type": "object"}),
+	"rendered": strings.render_template("{{range .l}}{{.}} {{end}}", {"l": [1, 2]}),
 	"sets": strings.any_prefix_match(input.name, {"hold", "x"}),
 	"none": [x | x := hex.decode("not hex")],
 	"cidr": net.cidr_contains_matches("1.1.1.0/24", "1.1.1.128"),
 	"nested": json.patch({"a": {"b": [1, 2.50, null]}}, [{"op": "add", "path": "/a/c", "value": "\u00e9\n\""}]),
 }
 `
-	input := map[string]any{"name": "holdfast"}
+	input := map[string]any{"name": "holdfast", "big": json.Number("9223372036854775809")}
 	m := load(t, newEngine(t, engine.Config{}), engine.Spec{Name: "builtins", Wasm: compileRego(t, policy, "p/answer"), ABI: abi.OPA1})
 	result, err := m.Call(abi.Call{Input: marshal(t, input)})
 	if err != nil {
@@ -54,7 +69,7 @@ answer := {
 func TestBuiltinsDependOnTheCallAlone(t *testing.T) {
 	const policy = `package p
 
-answer := [time.now_ns(), uuid.rfc4122("a"), uuid.rfc4122("a") == uuid.rfc4122("b")]
+answer := [time.now_ns(), uuid.rfc4122("a"), uuid.rfc4122("a") == uuid.rfc4122("b"), rand.intn("a", 1000000), rand.intn("b", 1000000)]
 `
 	m := load(t, newEngine(t, engine.Config{}), engine.Spec{Name: "clock", Wasm: compileRego(t, policy, "p/answer"), ABI: abi.OPA1})
 	first, err := m.Call(abi.Call{Now: frozen})
@@ -106,6 +121,43 @@ func TestOPAInputs(t *testing.T) {
 	}
 	if _, err := m.Call(abi.Call{Input: []byte(`{}`), Entrypoint: 99}); trapCode(t, err) != abi.TrapAbort {
 		t.Errorf("an entry point that is not there: %v", err)
+	}
+}
+
+// A schema leads neither to the network nor to a file.
+func TestSchemasStayInside(t *testing.T) {
+	asked := make(chan string, 100)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { asked <- r.URL.Path }))
+	defer server.Close()
+	file := filepath.Join(t.TempDir(), "schema.json")
+	if err := os.WriteFile(file, []byte(`{"type": "string"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	m := load(t, newEngine(t, engine.Config{}), engine.Spec{Name: "schemas", ABI: abi.OPA1,
+		Wasm: compileRego(t, "package p\n\nx := [json.match_schema(\"1\", input), json.verify_schema(input)]\n\ny := json.verify_schema(json.marshal(input))\n", "p/x", "p/y")})
+	for name, schema := range map[string]any{
+		"http":           map[string]any{"$ref": server.URL + "/a"},
+		"http by id":     map[string]any{"$id": server.URL + "/b", "properties": map[string]any{"a": map[string]any{"$ref": "c"}}},
+		"http deep":      map[string]any{"allOf": []any{map[string]any{"not": map[string]any{"$ref": server.URL + "/d#/x"}}}},
+		"read by nobody": map[string]any{"$schema": server.URL + "/e"},
+		"file":           map[string]any{"$ref": "file://" + file},
+		"file upper":     map[string]any{"$ref": "FILE://" + file},
+		"file by id":     map[string]any{"$id": "file:///", "properties": map[string]any{"a": map[string]any{"$ref": file[1:]}}},
+		"file fragment":  map[string]any{"items": map[string]any{"$ref": "file://" + file + "#"}},
+		"path":           map[string]any{"$ref": file},
+	} {
+		for point, entry := range m.Entrypoints() {
+			result, err := m.Call(abi.Call{Input: marshal(t, schema), Entrypoint: entry})
+			if name != "read by nobody" && strings.Contains(string(result.Output), "true") {
+				t.Errorf("%s, %s: %s, %v", name, point, result.Output, err)
+			}
+			if code := trapCode(t, err); strings.HasPrefix(name, "file") && code != abi.TrapBuiltin {
+				t.Errorf("%s, %s: %s, %v", name, point, result.Output, err)
+			}
+		}
+	}
+	if len(asked) > 0 {
+		t.Errorf("the network was asked for %s", <-asked)
 	}
 }
 

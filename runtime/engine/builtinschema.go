@@ -102,6 +102,26 @@ func inside(schema any, keyword string) bool {
 	return false
 }
 
+// hasChoice says whether a schema has parts that are read in no certain order.
+func hasChoice(schema any) bool {
+	switch s := schema.(type) {
+	case []any:
+		return slices.ContainsFunc(s, hasChoice)
+	case map[string]any:
+		for _, keyword := range []string{"properties", "patternProperties", "definitions", "dependencies"} {
+			if parts, ok := s[keyword].(map[string]any); ok && len(parts) > 1 {
+				return true
+			}
+		}
+		for keyword, part := range s {
+			if keyword == "$ref" || keyword == "$id" || keyword == "id" || hasChoice(part) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // walkJSON visits all strings, and all that a schema may mean as patterns.
 func walkJSON(v any, text, pattern func(string)) {
 	switch v := v.(type) {

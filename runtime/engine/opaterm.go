@@ -72,8 +72,11 @@ func (r *termReader) number() (*ast.Term, error) {
 	}
 	literal := r.text[:end]
 	r.text = r.text[end:]
-	if bytes.HasPrefix(literal, []byte{'.'}) {
-		literal = append([]byte{'0'}, literal...) // Rego has it, JSON has not
+	if digits, negative := bytes.CutPrefix(literal, []byte{'-'}); bytes.HasPrefix(digits, []byte{'.'}) {
+		literal = append([]byte("-0"), digits...) // Rego has .5, JSON has not
+		if !negative {
+			literal = literal[1:]
+		}
 	}
 	if !json.Valid(literal) {
 		return nil, errTerm
@@ -92,8 +95,11 @@ func (r *termReader) string() (*ast.Term, error) {
 	}
 	literal := r.text[:end]
 	r.text = r.text[end+1:]
+	if bytes.ContainsFunc(literal, func(c rune) bool { return c < ' ' }) {
+		return nil, errTerm
+	}
 	if bytes.IndexByte(literal, '\\') < 0 {
-		return ast.StringTerm(string(literal)), nil
+		return ast.StringTerm(strings.ToValidUTF8(string(literal), "\ufffd")), nil
 	}
 	var s string
 	if err := json.Unmarshal(slices.Concat([]byte{'"'}, literal, []byte{'"'}), &s); err != nil {
@@ -270,7 +276,8 @@ func appendString(to []byte, s string) []byte {
 
 // answerJSON turns the set of answers that opa_value_dump wrote into the JSON
 // that OPA's data API would show. Almost always it is that already, but for its
-// outer brackets, which are changed in place.
+// outer brackets, which are changed in place. It checks nothing: a module that is
+// not OPA's can dump anything, and who reads the answer finds out.
 func answerJSON(text []byte) ([]byte, error) {
 	text = unspaced(text)
 	if string(text) == "set()" {
@@ -332,8 +339,12 @@ func isJSON(text []byte) bool {
 			key = false
 		case ',':
 			key = open[len(open)-1] == '{'
-		case '(':
+		case '(': // set()
 			return false
+		case '.': // without a digit before it
+			if before := text[max(n-1, 0)]; before < '0' || before > '9' {
+				return false
+			}
 		}
 	}
 	return true
