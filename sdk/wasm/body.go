@@ -47,17 +47,21 @@ func (p *parser) instructions(r *reader, f *function) {
 	blocks, loops := 0, 0
 	for r.next(&p.in) {
 		p.admit(r, &p.in)
+		switch p.in.op {
+		case opBlock, opLoop, opIf, opBrIf:
+			r.at = p.in.start
+			blocks++
+			r.within("blocks", uint64(blocks), p.limits.Blocks)
+			r.within("blocks times locals", uint64(blocks)*uint64(f.locals), p.limits.LiveValues)
+		}
 		switch in := &p.in; in.op {
 		case opBlock, opLoop, opIf:
 			r.at = in.start
 			open = append(open, in.op)
-			blocks++
 			if in.op == opLoop {
 				loops++
 			}
-			r.within("blocks", uint64(blocks), p.limits.Blocks)
 			r.within("loops", uint64(loops), p.limits.Loops)
-			r.within("blocks times locals", uint64(blocks)*uint64(f.locals), p.limits.LiveValues)
 			m.nesting = max(m.nesting, len(open))
 			r.within("nesting", uint64(len(open)), p.limits.Nesting)
 		case opBr, opBrIf:

@@ -9,7 +9,7 @@ type Limits struct {
 	Functions    int // defined
 	BodyBytes    int // of one function
 	Locals       int // of one function, parameters included
-	Blocks       int // blocks, loops and ifs of one function
+	Blocks       int // blocks, loops, ifs and br_ifs of one function
 	Loops        int // of one function: compilers take quadratic time
 	LiveValues   int // blocks times locals of one function: what a compiler keeps at once
 	Nesting      int // blocks, loops and ifs
@@ -40,7 +40,7 @@ func (c Class) Limits() Limits {
 		Functions:    20_000,
 		BodyBytes:    512 << 10,
 		Locals:       1_000,
-		Blocks:       4_000,
+		Blocks:       8_000,
 		Loops:        1_000,
 		LiveValues:   500_000,
 		Nesting:      256,
@@ -60,7 +60,7 @@ func (c Class) Limits() Limits {
 	case LanguageRuntime:
 		limits.ModuleBytes = 16 << 20
 		limits.Types = 10_000
-		limits.Blocks = 8_000
+		limits.Blocks = 16_000
 		limits.LiveValues = 2_000_000
 		limits.Nesting = 1_024
 		limits.TableTargets = 65_536

@@ -52,8 +52,11 @@ var hostile = []struct {
 		return newGuest().addFunction(body(append(repeat(257, opBlock, blockEmpty), repeat(257, opEnd)...)...)).bytes()
 	}, "nesting in function 3", "too many (257, limit 256)"},
 	{"block bomb", func() []byte {
-		return newGuest().addFunction(body(repeat(4_001, opBlock, blockEmpty, opEnd)...)).bytes()
-	}, "blocks in function 3", "too many (4001, limit 4000)"},
+		return newGuest().addFunction(body(repeat(8_001, opBlock, blockEmpty, opEnd)...)).bytes()
+	}, "blocks in function 3", "too many (8001, limit 8000)"},
+	{"br_if bomb", func() []byte {
+		return newGuest().addFunction(body(repeat(8_001, opI32Const, 0, opBrIf, 0)...)).bytes()
+	}, "blocks in function 3", "too many (8001, limit 8000)"},
 	{"loop bomb", func() []byte {
 		return newGuest().addFunction(body(repeat(1_001, opLoop, blockEmpty, opEnd)...)).bytes()
 	}, "loops in function 3", "too many (1001, limit 1000)"},
