@@ -6,7 +6,10 @@ import (
 	"math"
 	"testing"
 
+	"github.com/tetratelabs/wazero"
+
 	"github.com/holdfast-policy/holdfast/sdk/abi"
+	"github.com/holdfast-policy/holdfast/sdk/wasm"
 )
 
 // floatGuest answers 8 bytes: what one instruction makes of the input. Its
@@ -78,7 +81,12 @@ func TestFloatsAreCanonical(t *testing.T) {
 		if binary {
 			operands = 2
 		}
-		module := floatGuest([]byte{op}, wideIn, wideOut, operands).bytes()
+		guest := floatGuest([]byte{op}, wideIn, wideOut, operands)
+		if op%2 == 0 { // in a function of many, which are made canonical in another way
+			guest.functions[2].locals = "F"
+			guest.functions[2].code = append(assemble(repeated(501, "local.get 2 f64.sqrt local.set 2")), guest.functions[2].code...)
+		}
+		module := guest.bytes()
 		compiled := loadTest(t, Config{}, Spec{Wasm: module, ABI: abi.HoldfastV1, Pool: 1})
 		interpreted := loadTest(t, Config{Interpreter: true}, Spec{Wasm: module, ABI: abi.HoldfastV1, Pool: 1})
 		for n := range len(float64s) * len(float64s) {
@@ -155,5 +163,35 @@ func TestFloatsInChains(t *testing.T) {
 				t.Errorf("%v, %v: %x, %v, want %x", a, b, result.Output, err, want)
 			}
 		}
+	}
+}
+
+// BenchmarkFloats adds up a polynomial of 64 numbers many times, with and without
+// the pass that makes floats canonical, on wazero's compiler.
+func BenchmarkFloats(b *testing.B) {
+	turn := repeated(64, "local.get 3 f64.const 1.000001 f64.mul f64.const 0.5 f64.add local.get 4 f64.add local.set 4")
+	p := guestOf(assembled{typ: 2, locals: "iFF", code: assemble("loop void " + turn +
+		" local.get 2 i32.const 1 i32.add local.tee 2 i32.const 10000 i32.lt_s br_if 0 end i64.const 0")})
+	for name, passes := range map[string][]wasm.Pass{"plain": nil, "canonical": {wasm.CanonicalFloats}} {
+		b.Run(name, func(b *testing.B) {
+			module, err := wasm.Rewrite(p.bytes(), wasm.Policy, abi.HoldfastV1, passes...)
+			if err != nil {
+				b.Fatal(err)
+			}
+			ctx := context.Background()
+			r := wazero.NewRuntime(ctx)
+			defer r.Close(ctx)
+			m, err := r.Instantiate(ctx, module)
+			if err != nil {
+				b.Fatal(err)
+			}
+			decide := m.ExportedFunction(abi.ExportDecide)
+			b.ResetTimer()
+			for range b.N {
+				if _, err := decide.Call(ctx, 0, 0); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }

@@ -447,6 +447,11 @@ func plain(t *testing.T, module []byte, input byte) (string, abi.TrapCode) {
 		t.Fatalf("the generated module is not valid: %v", err)
 	}
 	m.Memory().WriteByte(16, input)
+	for _, meter := range []string{abi.ExportFuel, abi.ExportDepth} {
+		if global, ok := m.ExportedGlobal(meter).(api.MutableGlobal); ok {
+			global.Set(10_000_000)
+		}
+	}
 	results, err := m.ExportedFunction(abi.ExportDecide).Call(ctx, 16, 1)
 	if err != nil {
 		return "", (&instance{fuel: noMeter{}, depth: noMeter{}}).trap(err).Code
@@ -493,6 +498,32 @@ func compareBehaviour(t *testing.T, seed uint64, input byte) {
 			t.Fatalf("seed %d: %d units are needed; with one less: %d, %v", seed, first.Fuel, short.Fuel, err)
 		}
 	}
+}
+
+// FuzzPass applies one pass alone to a module of random code: the copy is valid
+// and gives the same answer or trap as the module itself, or, where the pass is
+// the one that makes floats canonical, as its oracle.
+func FuzzPass(f *testing.F) {
+	for seed := range uint64(70) {
+		f.Add(seed, byte(seed), byte(seed%7))
+	}
+	f.Fuzz(func(t *testing.T, seed uint64, input, number byte) {
+		pass := wasm.Pass(number % 7)
+		rewrite := func(pass wasm.Pass) []byte {
+			rewritten, err := wasm.Rewrite(generate(seed, false).bytes(), wasm.Policy, abi.HoldfastV1, pass)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return rewritten
+		}
+		if _, trap := plain(t, rewrite(wasm.MeterFuel), input); trap == abi.TrapUnreachable {
+			return // it takes too long without a meter
+		}
+		got, trap := plain(t, rewrite(pass), input)
+		if want, wantTrap := plain(t, generate(seed, pass == wasm.CanonicalFloats).bytes(), input); got != want || trap != wantTrap {
+			t.Fatalf("seed %d, pass %d: %x, %q; without it %x, %q", seed, pass, got, trap, want, wantTrap)
+		}
+	})
 }
 
 func codeOf(err error) abi.TrapCode {

@@ -18,7 +18,7 @@ import (
 // readable admits whatever the reader understands.
 var readable = wasm.Limits{
 	ModuleBytes: 1 << 30, Types: 1 << 30, Arity: 1 << 30, Imports: 1 << 30, Functions: 1 << 30, BodyBytes: 1 << 30,
-	Locals: 1 << 30, Blocks: 1 << 30, LiveValues: 1 << 60, Nesting: 1 << 30, TableTargets: 1 << 30, Tables: 1 << 30, Memories: 1,
+	Locals: 1 << 30, Blocks: 1 << 30, Loops: 1 << 30, LiveValues: 1 << 60, Nesting: 1 << 30, TableTargets: 1 << 30, Tables: 1 << 30, Memories: 1,
 	Globals: 1 << 30, Exports: 1 << 30, NameBytes: 1 << 30, Segments: 1 << 30, TableSize: 1 << 32, MemoryPages: 1 << 16,
 	Lasting: true, SIMD: true,
 }

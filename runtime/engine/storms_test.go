@@ -57,7 +57,7 @@ var storms = []storm{
 	{name: "empty loop"},
 	{name: "loop that turns 64 values", setup: repeated(64, "local.get 2") + "loop 6 i32.const 0 br 0 end unreachable"},
 	{name: "straight line", turn: repeated(20_000, "local.get 3 i64.const 1000001 i64.add local.set 3")},
-	{name: "ifs", turn: repeated(10_000, "local.get 2 if void i64.const 3 local.set 3 end")},
+	{name: "ifs", turn: repeated(1_000, "local.get 2 if void i64.const 3 local.set 3 end")},
 	{name: "br_if at random", turn: "local.get 2 i32.const 1664525 i32.mul i32.const 1013904223 i32.add local.tee 2 i32.const 0 i32.lt_s br_if 0"},
 	{name: "br_table", turn: `local.get 2 i32.const 1664525 i32.mul i32.const 1013904223 i32.add local.set 2
 		block void block void block void block void local.get 2 i32.const 29 i32.shr_u br_table 7 0 1 2 3 0 2 1 3 end br 3 end br 2 end br 1 end`},
@@ -91,7 +91,7 @@ var storms = []storm{
 	{name: "log of 4 KiB", turn: "i32.const 1 i32.const 0 i32.const 4096 " + callLog},
 	{name: "match of nothing", turn: "i32.const 0 i32.const 0 i32.const 0 " + callMatch + " drop"},
 	{name: "match of 64 bytes", setup: "i32.const 65536 i32.const 97 i32.const 60000 memory.fill 0", turn: "i32.const 0 i32.const 65536 i32.const 64 " + callMatch + " drop"},
-	{name: "match of 4 KiB", setup: "i32.const 65536 i32.const 97 i32.const 60000 memory.fill 0", turn: "i32.const 0 i32.const 65536 i32.const 4096 " + callMatch + " drop", charge: 1 << 16},
+	{name: "match of 4 KiB", setup: "i32.const 65536 i32.const 97 i32.const 60000 memory.fill 0", turn: "i32.const 0 i32.const 65536 i32.const 4096 " + callMatch + " drop", charge: 1 << 20},
 	{name: "random of 1 byte", turn: "i32.const 4096 i32.const 1 " + callRandom + " drop"},
 	{name: "random of 64 KiB", turn: "i32.const 4096 i32.const 65536 " + callRandom + " drop", charge: 1 << 16},
 	{name: "i64.div_s", turn: repeated(16, "i64.const 0x7ffffffffffffff7 local.get 3 i64.div_s i64.const 3 i64.or local.set 3"), setup: "i64.const 3 local.set 3"},

@@ -50,7 +50,7 @@ const (
 	MaxFuel     = 20_000_000
 	// InitFuel bounds start, _initialize, holdfast_init and OPA's parsing of data,
 	// in the class that may use the most.
-	InitFuel       = 8_000_000_000
+	InitFuel       = 5_000_000_000
 	MaxCallDepth   = 1_000
 	MaxOutput      = 64 << 10
 	MaxInput       = 512 << 10

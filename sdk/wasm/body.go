@@ -44,13 +44,24 @@ func (p *parser) function(r *reader, typeIndex uint32, number int) function {
 func (p *parser) instructions(r *reader, f *function) {
 	m := &p.module.measured
 	open := p.open[:0] // the body's own block is not in it
-	blocks := 0
+	blocks, loops := 0, 0
 	for r.next(&p.in) {
 		p.admit(r, &p.in)
+		switch p.in.op {
+		case opBlock, opLoop, opIf, opBrIf:
+			r.at = p.in.start
+			blocks++
+			r.within("blocks", uint64(blocks), p.limits.Blocks)
+			r.within("blocks times locals", uint64(blocks)*uint64(f.locals), p.limits.LiveValues)
+		}
 		switch in := &p.in; in.op {
 		case opBlock, opLoop, opIf:
+			r.at = in.start
 			open = append(open, in.op)
-			blocks++
+			if in.op == opLoop {
+				loops++
+			}
+			r.within("loops", uint64(loops), p.limits.Loops)
 			m.nesting = max(m.nesting, len(open))
 			r.within("nesting", uint64(len(open)), p.limits.Nesting)
 		case opBr, opBrIf:
@@ -67,7 +78,6 @@ func (p *parser) instructions(r *reader, f *function) {
 				return
 			}
 			open[len(open)-1] = opElse
-			blocks++
 		case opEnd:
 			if len(open) == 0 {
 				p.bodyEnds(r, f, blocks)
@@ -75,7 +85,6 @@ func (p *parser) instructions(r *reader, f *function) {
 			}
 			open = open[:len(open)-1]
 		}
-		r.within("blocks", uint64(blocks), p.limits.Blocks)
 		p.open = open
 	}
 }
@@ -91,8 +100,7 @@ func (p *parser) bodyEnds(r *reader, f *function, blocks int) {
 	m.longestBody = max(m.longestBody, len(f.body))
 	m.mostLocals = max(m.mostLocals, f.locals)
 	m.mostBlocks = max(m.mostBlocks, blocks)
-	m.liveValues += uint64(blocks) * uint64(f.locals)
-	r.within("blocks times locals", m.liveValues, p.limits.LiveValues)
+	m.liveValues = max(m.liveValues, blocks*f.locals)
 	if r.pos != r.end {
 		r.at = r.pos
 		r.refuse("body", "instructions after its end")

@@ -43,7 +43,9 @@ const (
 	opI32GtU       = 0x4b
 	opI64LtS       = 0x53
 	opF32Eq        = 0x5b
+	opF32Ne        = 0x5c
 	opF64Eq        = 0x61
+	opF64Ne        = 0x62
 	opF64Ge        = 0x66
 	opI32Add       = 0x6a
 	opI32Sub       = 0x6b

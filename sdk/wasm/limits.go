@@ -11,8 +11,9 @@ type Limits struct {
 	Functions    int // defined
 	BodyBytes    int // of one function
 	Locals       int // of one function, parameters included
-	Blocks       int // blocks, loops, ifs and elses of one function
-	LiveValues   int // blocks times locals of one function, summed: a compiler joins every local at every block
+	Blocks       int // blocks, loops, ifs and br_ifs of one function
+	Loops        int // of one function: compilers take quadratic time
+	LiveValues   int // blocks times locals of one function: what a compiler keeps at once
 	Nesting      int // blocks, loops and ifs
 	TableTargets int // of all br_table instructions of the module
 	Tables       int
@@ -42,8 +43,9 @@ func (c Class) Limits() Limits {
 		Functions:    20_000,
 		BodyBytes:    512 << 10,
 		Locals:       1_000,
-		Blocks:       1 << 20,
-		LiveValues:   400_000,
+		Blocks:       8_000,
+		Loops:        1_000,
+		LiveValues:   500_000,
 		Nesting:      256,
 		TableTargets: 10_000,
 		Tables:       1,
@@ -63,10 +65,11 @@ func (c Class) Limits() Limits {
 	case LanguageRuntime:
 		limits.ModuleBytes = 16 << 20
 		limits.Types = 10_000
+		limits.Blocks = 16_000
+		limits.LiveValues = 2_000_000
 		limits.Nesting = 1_024
-		limits.TableTargets = 65_536
-		limits.LiveValues = 4_000_000
-		limits.Segments = 65_536
+		limits.TableTargets = 262_144
+		limits.Segments = 262_144
 		limits.MemoryPages = 1_024
 	}
 	return limits

@@ -132,8 +132,7 @@ type Module struct {
 
 // measured is what Parse found in the bodies.
 type measured struct {
-	longestBody, mostLocals, mostBlocks, nesting, tableTargets int
-	liveValues                                                 uint64
+	longestBody, mostLocals, mostBlocks, liveValues, nesting, tableTargets int
 }
 
 // importedFunctions is the number of functions that precede the defined ones.

@@ -150,7 +150,8 @@ func (p *parser) imports(r *reader) int {
 func (p *parser) imported(r *reader) Import {
 	start := r.pos
 	limit := uint32(p.limits.NameBytes)
-	imported := Import{offset: start, Module: r.name("import module", limit), Name: r.name("import name", limit)}
+	imported := Import{offset: start}
+	imported.Module, imported.Name = r.name("import module", limit), r.name("import name", limit)
 	imported.kind = r.byte("import kind")
 	switch {
 	case r.err != nil:
@@ -252,7 +253,8 @@ func (p *parser) globals(r *reader) int {
 }
 
 func (p *parser) globalType(r *reader) global {
-	g := global{offset: r.pos, valueType: p.valueType(r)}
+	g := global{offset: r.pos}
+	g.valueType = p.valueType(r)
 	mutable := r.byte("global")
 	if mutable > 1 {
 		r.refuse("global", "neither mutable nor constant")
@@ -265,7 +267,9 @@ func (p *parser) exports(r *reader) int {
 	n := r.count("exports", p.limits.Exports)
 	seen := map[string]bool{}
 	for i := 0; i < n && r.err == nil; i++ {
-		exported := Export{offset: r.pos, Name: r.name("export", uint32(p.limits.NameBytes)), kind: r.byte("export kind"), index: r.u32("export index")}
+		exported := Export{offset: r.pos}
+		exported.Name = r.name("export", uint32(p.limits.NameBytes))
+		exported.kind, exported.index = r.byte("export kind"), r.u32("export index")
 		if exported.kind > kindGlobal {
 			r.refuse(item("export %q", exported.Name), "unknown kind")
 		}

@@ -84,6 +84,10 @@ func (c *floatPass) pop(n int, shown bool) {
 	}
 }
 
+// mostBranches is how many producers a function may have that are followed by a
+// branch: compilers take quadratic time over branches.
+const mostBranches = 500
+
 // write returns the code with a choice behind every producer that is shown: its
 // result where that equals itself, the canonical NaN elsewhere.
 func (c *floatPass) write() []byte {
@@ -100,20 +104,36 @@ func (c *floatPass) write() []byte {
 		}
 		out = append(out, c.code[done:p.end]...)
 		done = p.end
-		out = appendCanonical(out, p.of, *local-1)
+		if len(c.producers) > mostBranches {
+			out = appendSelected(out, p.of, *local-1)
+		} else {
+			out = appendCanonical(out, p.of, *local-1)
+		}
 	}
 	return append(out, c.code[done:]...)
 }
 
+// appendCanonical branches, which a processor foresees, rather than selects,
+// which would lengthen every chain of results.
 func appendCanonical(out []byte, of ValueType, local uint32) []byte {
-	out = appendU32(append(out, opLocalTee), local)
-	equal := byte(opF64Eq)
+	unequal, nan := byte(opF64Ne), []byte{opF64Const, 0, 0, 0, 0, 0, 0, 0xf8, 0x7f}
 	if of == F32 {
-		out = append(out, opF32Const, 0, 0, 0xc0, 0x7f)
-		equal = opF32Eq
-	} else {
-		out = append(out, opF64Const, 0, 0, 0, 0, 0, 0, 0xf8, 0x7f)
+		unequal, nan = opF32Ne, []byte{opF32Const, 0, 0, 0xc0, 0x7f}
 	}
+	out = appendU32(append(out, opLocalTee), local)
+	out = appendU32(append(out, opLocalGet), local)
+	out = append(append(out, unequal, opIf, blockEmpty), nan...)
+	out = append(appendU32(append(out, opLocalSet), local), opEnd)
+	return appendU32(append(out, opLocalGet), local)
+}
+
+// appendSelected is slower to run and quicker to compile.
+func appendSelected(out []byte, of ValueType, local uint32) []byte {
+	equal, nan := byte(opF64Eq), []byte{opF64Const, 0, 0, 0, 0, 0, 0, 0xf8, 0x7f}
+	if of == F32 {
+		equal, nan = opF32Eq, []byte{opF32Const, 0, 0, 0xc0, 0x7f}
+	}
+	out = append(appendU32(append(out, opLocalTee), local), nan...)
 	out = appendU32(append(out, opLocalGet), local)
 	out = appendU32(append(out, opLocalGet), local)
 	return append(out, equal, opSelect)

@@ -16,7 +16,7 @@ import (
 // everything admits whatever the reader understands.
 var everything = Limits{
 	ModuleBytes: 1 << 30, Types: 1 << 30, Arity: 1 << 30, Imports: 1 << 30, Functions: 1 << 30, BodyBytes: 1 << 30,
-	Locals: 1 << 30, Blocks: 1 << 30, LiveValues: 1 << 60, Nesting: 1 << 30, TableTargets: 1 << 30, Tables: 1 << 30, Memories: 1,
+	Locals: 1 << 30, Blocks: 1 << 30, Loops: 1 << 30, LiveValues: 1 << 60, Nesting: 1 << 30, TableTargets: 1 << 30, Tables: 1 << 30, Memories: 1,
 	Globals: 1 << 30, Exports: 1 << 30, NameBytes: 1 << 30, Segments: 1 << 30, TableSize: 1 << 32, MemoryPages: 1 << 16,
 	Lasting: true, SIMD: true,
 }
@@ -192,4 +192,33 @@ func TestRoundTrip(t *testing.T) {
 	if !maps.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
+}
+
+// FuzzParse reads any bytes and compares what is written with the oracle.
+func FuzzParse(f *testing.F) {
+	f.Add(newGuest().bytes())
+	f.Add(full())
+	for _, c := range hostile {
+		if module := c.bytes(); len(module) < 4096 {
+			f.Add(module)
+		}
+	}
+	small := everything
+	small.ModuleBytes, small.TableSize = 1<<20, 1<<20
+	f.Fuzz(func(t *testing.T, module []byte) {
+		m, err := Parse(module, small)
+		if refusal, ok := errors.AsType[*Refusal](err); ok {
+			if refusal.Offset < 0 || refusal.Offset > len(module) {
+				t.Fatalf("offset %d of %d bytes", refusal.Offset, len(module))
+			}
+			return
+		}
+		written := m.Encode()
+		if want := canonical(module); !bytes.Equal(written, want) {
+			t.Fatalf("written as % x, want % x", written, want)
+		}
+		if again, err := Parse(written, small); err != nil || !bytes.Equal(again.Encode(), written) {
+			t.Fatalf("the second round trip differs: %v", err)
+		}
+	})
 }

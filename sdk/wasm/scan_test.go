@@ -51,6 +51,19 @@ var hostile = []struct {
 	{"deep nesting", func() []byte {
 		return newGuest().addFunction(body(append(repeat(257, opBlock, blockEmpty), repeat(257, opEnd)...)...)).bytes()
 	}, "nesting in function 3", "too many (257, limit 256)"},
+	{"block bomb", func() []byte {
+		return newGuest().addFunction(body(repeat(8_001, opBlock, blockEmpty, opEnd)...)).bytes()
+	}, "blocks in function 3", "too many (8001, limit 8000)"},
+	{"br_if bomb", func() []byte {
+		return newGuest().addFunction(body(repeat(8_001, opI32Const, 0, opBrIf, 0)...)).bytes()
+	}, "blocks in function 3", "too many (8001, limit 8000)"},
+	{"loop bomb", func() []byte {
+		return newGuest().addFunction(body(repeat(1_001, opLoop, blockEmpty, opEnd)...)).bytes()
+	}, "loops in function 3", "too many (1001, limit 1000)"},
+	// 45 KB that take half a minute and half a GiB to compile
+	{"quadratic control flow", func() []byte {
+		return newGuest().addFunction(bodyWith([]byte{1, 0x84, 0x07, byte(I64)}, repeat(556, opBlock, blockEmpty, opEnd)...)).bytes()
+	}, "blocks times locals in function 3", "too many (500400, limit 500000)"},
 	{"br_table bomb", func() []byte {
 		targets := append(appendU32([]byte{opI32Const, 0, opBrTable}, 10_001), make([]byte, 10_002)...)
 		return newGuest().addFunction(body(targets...)).bytes()
@@ -75,6 +88,22 @@ var hostile = []struct {
 		g.types = append(g.types, slices.Repeat(g.types[:1], 2_000)...)
 		return g.bytes()
 	}, "types", "too many (2004, limit 2000)"},
+	{"start with a parameter", func() []byte {
+		g := newGuest()
+		g.start = []byte{1}
+		return g.bytes()
+	}, "start function 1", "its type is i:i, want :"},
+	{"start that is not there", func() []byte {
+		g := newGuest()
+		g.start = []byte{9}
+		return g.bytes()
+	}, "start function 9", "want :"},
+	{"segment without a count", func() []byte {
+		return newGuest().addFunction(body(opI32Const, 0, opI32Const, 0, opI32Const, 0, prefixMisc, 8, 0, 0)).bytes()
+	}, "data segment in function 3", "data count section"},
+	{"memory beyond 32 bits", func() []byte { g := newGuest(); g.memories = [][]byte{{1, 1, 0x81, 0x80, 4}}; return g.bytes() }, "memory maximum", "too many (65537, limit 65536)"},
+	{"custom section without a name", func() []byte { g := newGuest(); g.tail = []byte{sectionCustom, 2, 1, 0xff}; return g.bytes() }, "custom section", "UTF-8"},
+	{"vector type", func() []byte { g := newGuest(); g.types = append(g.types, typeOf("v", "")); return g.bytes() }, "value type 0x7b", "SIMD"},
 	{"wide type", func() []byte {
 		g := newGuest()
 		g.types = append(g.types, append(append(appendU32([]byte{0x60}, 257), repeat(257, byte(I32))...), 0))
@@ -362,4 +391,32 @@ func FuzzInstrument(f *testing.F) {
 			t.Fatal("the second copy differs")
 		}
 	})
+}
+
+// TestRefusalsNameTheOffset finds what is refused at the offset that is named.
+func TestRefusalsNameTheOffset(t *testing.T) {
+	at := map[string][]byte{
+		"locals bomb": {0xff, 0xff, 0xff, 0xff, 0x0f, byte(I64)}, "SIMD": {0xfd, 12}, "threads": {0xfe, 0}, "tail call": {0x12, 0},
+		"table.grow": {prefixMisc, 15}, "data.drop": {prefixMisc, 9}, "overlong integer": {0x80, 0x80, 0x80, 0x80, 0x80, 0x00},
+		"large memory": {0x81, 2}, "large table": {0xff, 0xff, 0xff, 0xff, 0x0f}, "mutable reference": {0x70, 1, opRefNull},
+		"foreign import": {3, 'e', 'n', 'v', 6, 's'}, "any name of the meter": append([]byte{15}, "holdfast_meter_"...), "unknown section": {13, 1, 0},
+		"code behind the end": {0x01, opEnd}, "quadratic control flow": {opBlock, blockEmpty, opEnd, opEnd}, "vector type": {byte(V128), 0},
+	}
+	found := 0
+	for _, c := range hostile {
+		want, ok := at[c.name]
+		if !ok {
+			continue
+		}
+		found++
+		module := c.bytes()
+		_, err := Scan(module, Policy)
+		refusal, _ := errors.AsType[*Refusal](err)
+		if refusal == nil || !bytes.HasPrefix(module[refusal.Offset:], want) {
+			t.Errorf("%s: %v, where % x is", c.name, err, module[refusal.Offset:min(refusal.Offset+8, len(module))])
+		}
+	}
+	if found != len(at) {
+		t.Errorf("found %d of %d modules", found, len(at))
+	}
 }

@@ -69,11 +69,11 @@ type Report struct {
 	Functions    int // defined, not imported
 	CodeBytes    int
 	LongestBody  int
-	MostLocals   int    // declared and parameters, of one function
-	MostBlocks   int    // of one function
-	LiveValues   uint64 // as in Limits
-	Nesting      int    // deepest
-	TableTargets int    // of all br_table instructions
+	MostLocals   int // declared and parameters, of one function
+	MostBlocks   int // of one function
+	LiveValues   int // most blocks times locals of one function
+	Nesting      int // deepest
+	TableTargets int // of all br_table instructions
 	Globals      int
 	Mutable      int // of the globals
 	Segments     int // data and elements
