@@ -24,4 +24,12 @@ func TestInstancesShareTheImage(t *testing.T) {
 	if stats.PrivateBytes > stats.MemoryBytes/2 {
 		t.Errorf("two instances of %d bytes own %d", stats.MemoryBytes, stats.PrivateBytes)
 	}
+	m.dropIdle()
+	m.dropIdle()
+	if stats := m.Stats(); stats.Instances != 1 || stats.PrivateBytes != 0 {
+		t.Errorf("an idle module has %d instances that own %d bytes", stats.Instances, stats.PrivateBytes)
+	}
+	if _, err := m.Call(abi.Call{Input: []byte("a")}); err != nil {
+		t.Error(err)
+	}
 }
