@@ -304,7 +304,7 @@ func TestProgramsLeaveNoTrace(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			e, plain := newProgramEngines(t, config)
-			const seed, programs = 11, 1_000
+			const seed, programs = 11, 300
 			random := rand.New(rand.NewPCG(seed, 0))
 			answered := 0
 			for n := range programs {

@@ -12,6 +12,7 @@ import (
 	"github.com/holdfast-policy/holdfast/sdk/abi"
 	"github.com/holdfast-policy/holdfast/sdk/bundle"
 	"github.com/holdfast-policy/holdfast/sdk/codec"
+	"github.com/holdfast-policy/holdfast/sdk/policy"
 	"github.com/holdfast-policy/holdfast/sdk/vectors"
 	"github.com/holdfast-policy/holdfast/sdk/wasm"
 	"github.com/holdfast-policy/holdfast/sdk/wire"
@@ -123,11 +124,41 @@ func (b *builder) load(ctx context.Context, d wire.Digest, pkg *bundle.Package, 
 	if err != nil {
 		return nil, key, err
 	}
+	if spec.Class == wasm.LanguageRuntime {
+		if spec.Warm, err = warmInputs(b.packages[d]); err != nil {
+			return nil, key, err
+		}
+	}
 	if m, err = b.engine.Load(ctx, spec); err != nil {
 		return nil, key, err
 	}
 	sets[0][key] = m
 	return m, key, nil
+}
+
+// warmInputs returns what a package's module answers before its state is kept:
+// its first vectors that expect an answer, twice. They are the package's own, so
+// that every node, the compiler and replay keep the same state.
+func warmInputs(pkg *bundle.Package) ([][]byte, error) {
+	const most = 4
+	c, err := codec.For(abi.Kind(pkg.ABI))
+	if err != nil {
+		return nil, err
+	}
+	var inputs [][]byte
+	for i := 0; i < len(pkg.Vectors) && len(inputs) < most; i++ {
+		v := &pkg.Vectors[i]
+		req, err := policy.ParseRequest(v.Point, v.Request)
+		if err != nil || v.Expect.Trap != "" {
+			continue // the vector itself will say so
+		}
+		input, err := c.Encode(req)
+		if err != nil {
+			return nil, fmt.Errorf("vector %s: %w", v.Name, err)
+		}
+		inputs = append(inputs, input)
+	}
+	return append(inputs, inputs...), nil
 }
 
 // test runs the package's golden vectors, with the package's own parameters and
