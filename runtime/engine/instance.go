@@ -110,7 +110,7 @@ func (m *Module) initialise(ctx context.Context, spec Spec) error {
 		i.close()
 		return err
 	}
-	m.begin(i, m.limit)
+	m.begin(i)
 	return nil
 }
 
@@ -202,6 +202,10 @@ func (i *instance) restore() bool {
 	}
 	return true
 }
+
+// forget gives back the pages that an idle instance owns; their content is the
+// image's. An instance whose memory could not be covered must not be used again.
+func (i *instance) forget() bool { return i.module.snapshot.image.cover(i.memory.all()) == nil }
 
 // writable returns the guest's memory for the host to write into.
 func (i *instance) writable(at uint32, length int) ([]byte, bool) {

@@ -27,7 +27,7 @@ type pool struct {
 	making  int       // slots that a goroutine fills
 	failure error     // of the last attempt to make an instance
 	closed  bool
-	shrink  *time.Timer // while there may be more than one instance
+	shrink  *time.Timer // runs dropIdle
 }
 
 // slot is a place for an instance. What it holds belongs to whoever made it busy.
@@ -49,10 +49,13 @@ const (
 func (s *slot) change(from, to uint32) bool { return s.state.CompareAndSwap(from, to) }
 
 // begin fills the pool with one instance.
-func (p *pool) begin(first *instance, limit int) {
-	p.slots = make([]slot, limit)
-	p.slots[0].instance = first
-	p.slots[0].state.Store(slotIdle)
+func (m *Module) begin(first *instance) {
+	m.slots = make([]slot, m.limit)
+	m.slots[0].instance = first
+	m.slots[0].state.Store(slotIdle)
+	m.mu.Lock()
+	m.shrink = time.AfterFunc(idleAfter, m.dropIdle)
+	m.mu.Unlock()
 }
 
 // alive counts the instances, those in the making included.
@@ -160,14 +163,11 @@ func (m *Module) fill(s *slot) {
 	} else {
 		s.state.Store(slotIdle)
 	}
-	if m.shrink == nil && !m.closed {
-		m.shrink = time.AfterFunc(idleAfter, m.dropIdle)
-	}
 	m.changed.Broadcast()
 }
 
 // dropIdle closes instances that had no call since it looked last, all but one,
-// and comes again while there are more.
+// which gives its own pages back, and comes again until the module closes.
 func (m *Module) dropIdle() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -181,7 +181,7 @@ func (m *Module) dropIdle() {
 			continue
 		}
 		state := slotIdle
-		if !s.used && alive > 1 {
+		if !s.used && (alive > 1 || !s.instance.forget()) {
 			s.instance.close()
 			s.instance, state = nil, slotEmpty
 			alive--
@@ -189,9 +189,7 @@ func (m *Module) dropIdle() {
 		s.used = false
 		s.state.Store(state)
 	}
-	if m.shrink = nil; alive > 1 {
-		m.shrink = time.AfterFunc(idleAfter, m.dropIdle)
-	}
+	m.shrink = time.AfterFunc(idleAfter, m.dropIdle)
 	m.changed.Broadcast()
 }
 
@@ -219,9 +217,7 @@ func (m *Module) shutAll() bool {
 		return false
 	}
 	m.closed = true
-	if m.shrink != nil {
-		m.shrink.Stop()
-	}
+	m.shrink.Stop()
 	m.changed.Broadcast()
 	m.waiting.Add(1)
 	defer m.waiting.Add(-1)

@@ -15,6 +15,7 @@ import (
 	"github.com/holdfast-policy/holdfast/sdk/abi"
 	"github.com/holdfast-policy/holdfast/sdk/bundle"
 	"github.com/holdfast-policy/holdfast/sdk/codec"
+	"github.com/holdfast-policy/holdfast/sdk/policy"
 	"github.com/holdfast-policy/holdfast/sdk/vectors"
 	"github.com/holdfast-policy/holdfast/sdk/wasm"
 	"github.com/holdfast-policy/holdfast/sdk/wire"
@@ -211,6 +212,27 @@ func (b *builder) open(ctx context.Context, pkg *bundle.Package, params map[stri
 	return b.engine.Load(ctx, spec)
 }
 
+// warmInputs returns what a package's module answers before its state is kept:
+// its first vectors that expect an answer, twice. They are the package's own, so
+// that every node, the compiler and replay keep the same state.
+func warmInputs(c codec.Codec, pkg *bundle.Package) ([][]byte, error) {
+	const most = 4
+	var inputs [][]byte
+	for i := 0; i < len(pkg.Vectors) && len(inputs) < most; i++ {
+		v := &pkg.Vectors[i]
+		req, err := policy.ParseRequest(v.Point, v.Request)
+		if err != nil || v.Expect.Trap != "" {
+			continue // the vector itself will say so
+		}
+		input, err := c.Encode(req)
+		if err != nil {
+			return nil, fmt.Errorf("vector %s: %w", v.Name, err)
+		}
+		inputs = append(inputs, input)
+	}
+	return append(inputs, inputs...), nil
+}
+
 // test runs the package's golden vectors, with the package's own parameters and
 // the fuel of ref. Modules that only a vector wanted are closed again.
 func (b *builder) test(ctx context.Context, ref *bundle.PackageRef) (err error) {
@@ -280,6 +302,9 @@ func newSpec(pkg *bundle.Package, params map[string]any) (engine.Spec, error) {
 	if err != nil {
 		return engine.Spec{}, err
 	}
-	init, err := c.Init(params, pkg.Data)
-	return engine.Spec{Name: pkg.Name, Wasm: pkg.Module, ABI: abi.Kind(pkg.ABI), Class: class, Patterns: pkg.Patterns, Init: init}, err
+	spec := engine.Spec{Name: pkg.Name, Wasm: pkg.Module, ABI: abi.Kind(pkg.ABI), Class: class, Patterns: pkg.Patterns}
+	if spec.Init, err = c.Init(params, pkg.Data); err == nil && class == wasm.LanguageRuntime {
+		spec.Warm, err = warmInputs(c, pkg)
+	}
+	return spec, err
 }
