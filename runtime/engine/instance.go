@@ -106,7 +106,8 @@ func (m *Module) initialise(ctx context.Context, spec Spec) error {
 }
 
 func (i *instance) initialise(spec Spec) error {
-	i.begin(abi.InitFuel, 1)
+	fuel := spec.Class.Limits().InitFuel
+	i.begin(fuel, 1)
 	for _, name := range []string{abi.ExportStart, abi.ExportInitialize} {
 		if f := i.wasm.ExportedFunction(name); f != nil {
 			if _, err := i.run(f); err != nil {
@@ -117,7 +118,7 @@ func (i *instance) initialise(spec Spec) error {
 	if err := i.guest.initialise(i, spec); err != nil {
 		return err
 	}
-	i.module.initFuel = abi.InitFuel - uint64(i.fuel.Get())
+	i.module.initFuel = fuel - uint64(i.fuel.Get())
 	return i.capture(&i.module.snapshot)
 }
 

@@ -48,7 +48,8 @@ const (
 const (
 	DefaultFuel = 1_000_000
 	MaxFuel     = 20_000_000
-	// InitFuel bounds start, _initialize, holdfast_init and OPA's parsing of data.
+	// InitFuel bounds start, _initialize, holdfast_init and OPA's parsing of data,
+	// in the class that may use the most.
 	InitFuel       = 2_000_000_000
 	MaxCallDepth   = 1_000
 	MaxOutput      = 64 << 10

@@ -1,5 +1,7 @@
 package wasm
 
+import "github.com/holdfast-policy/holdfast/sdk/abi"
+
 // Limits bound what one module may ask for. All are inclusive.
 type Limits struct {
 	ModuleBytes  int // custom sections included
@@ -17,10 +19,11 @@ type Limits struct {
 	Memories     int
 	Globals      int
 	Exports      int
-	NameBytes    int // of one import or export
-	Segments     int // data segments, and as many element segments
-	TableSize    int // elements, and entries of all element segments
-	MemoryPages  int // of 64 KiB
+	NameBytes    int    // of one import or export
+	Segments     int    // data segments, and as many element segments
+	TableSize    int    // elements, and entries of all element segments
+	MemoryPages  int    // of 64 KiB
+	InitFuel     uint64 // units for all that runs before the first call
 	// Lasting admits instructions whose effect on tables and segments would
 	// outlast a call. No class does: restoring would have to undo them.
 	Lasting bool
@@ -40,7 +43,8 @@ func (c Class) Limits() Limits {
 		BodyBytes:    512 << 10,
 		Locals:       1_000,
 		Blocks:       1 << 20,
-		LiveValues:   1 << 40,
+		LiveValues:   500_000,
+		InitFuel:     200_000_000,
 		Nesting:      256,
 		TableTargets: 10_000,
 		Tables:       1,
@@ -55,11 +59,13 @@ func (c Class) Limits() Limits {
 	switch c {
 	case Data:
 		limits.MemoryPages = 1_536
+		limits.InitFuel = abi.InitFuel
 	case LanguageRuntime:
 		limits.ModuleBytes = 16 << 20
 		limits.Types = 10_000
 		limits.Nesting = 1_024
 		limits.TableTargets = 65_536
+		limits.LiveValues = 2_000_000
 		limits.Segments = 65_536
 		limits.MemoryPages = 1_024
 	}
