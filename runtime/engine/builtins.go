@@ -56,6 +56,9 @@ func resolveBuiltins(numbers map[string]int32) (map[int32]builtin, error) {
 		if reason, refused := refusedBuiltins[name]; refused {
 			return nil, fmt.Errorf("built-in %s: %s", name, reason)
 		}
+		if nativeBuiltins[name] {
+			return nil, fmt.Errorf("built-in %s: OPA's modules have it of their own", name)
+		}
 		run := topdown.GetBuiltin(name)
 		if run == nil {
 			return nil, fmt.Errorf("built-in %s: the host does not have it", name)
@@ -147,6 +150,9 @@ var wide = regexp.MustCompile(`%[^%a-zA-Z]*(\*|\d{4,})`)
 // bounded refuses a call whose result could be far longer than its arguments,
 // before it is run: the fuel is charged for what there is only afterwards.
 func (b *builtin) bounded(terms []*ast.Term) error {
+	if err := boundedNumbers(terms); err != nil {
+		return err
+	}
 	text := func(n int) string {
 		if n < len(terms) {
 			if s, ok := terms[n].Value.(ast.String); ok {
@@ -156,6 +162,10 @@ func (b *builtin) bounded(terms []*ast.Term) error {
 		return ""
 	}
 	switch b.name {
+	case "json.patch":
+		if len(terms) > 1 {
+			return boundedPatch(terms[1], len(terms[0].String()))
+		}
 	case "sprintf":
 		if wide.MatchString(text(0)) {
 			return errors.New("a width or precision of more than 999, or of an argument")

@@ -94,6 +94,9 @@ func (g *opaGuest) table(i *instance, name string, into *map[string]int32) error
 	if !ok {
 		return fmt.Errorf("%s: out of bounds", name)
 	}
+	if len(text) > abi.MaxOutput {
+		return fmt.Errorf("%s: %d bytes, limit %d", name, len(text), abi.MaxOutput)
+	}
 	if err := json.Unmarshal(text, into); err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}

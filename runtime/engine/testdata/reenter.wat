@@ -5,7 +5,7 @@
   (import "env" "opa_builtin1" (func $builtin (param i32 i32 i32) (result i32)))
   (global (export "opa_wasm_abi_version") i32 (i32.const 1))
   (global (export "opa_wasm_abi_minor_version") i32 (i32.const 3))
-  (data (i32.const 16) "{\"upper\": 7}\00")
+  (data (i32.const 16) "{\"uuid.parse\": 7}\00")
   (data (i32.const 64) "{\"p/q\": 0}\00")
   (func (export "builtins") (result i32) (i32.const 16))
   (func (export "entrypoints") (result i32) (i32.const 64))
