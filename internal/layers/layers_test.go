@@ -52,6 +52,7 @@ var arrows = map[string][]string{
 	"modules":           {"sdk/guest/"},
 	"internal/cut":      {},
 	"internal/demo":     {"modules", "sdk/", "testdata/"},
+	"internal/hostile":  {"sdk/", "testdata/"},
 	"internal/assembly": {"runtime/", "control/", "sdk/", "internal/"},
 	"internal/layers":   {},
 	"testdata":          {},

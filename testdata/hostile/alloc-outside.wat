@@ -1,0 +1,9 @@
+;; Tries to have the input written behind its memory.
+(module
+  (memory (export "memory") 2 4)
+  (data (i32.const 1024) "\a1\67verdict\65allow")
+  (func (export "holdfast_abi_v1") (result i32) (i32.const 0))
+  (func (export "holdfast_alloc") (param $len i32) (result i32)
+    (i32.const 0x7ffffff0))
+  (func (export "holdfast_decide") (param $ptr i32) (param $len i32) (result i64)
+    (i64.const 0x400_0000000f)))

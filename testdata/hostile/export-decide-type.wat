@@ -1,0 +1,8 @@
+;; Tries a decide that returns an i32.
+(module
+  (memory (export "memory") 2 4)
+  (data (i32.const 1024) "\a1\67verdict\65allow")
+  (func (export "holdfast_abi_v1") (result i32) (i32.const 0))
+  (func (export "holdfast_alloc") (param $len i32) (result i32)
+    (i32.const 4096))
+  (func (export "holdfast_decide") (param i32 i32) (result i32) (i32.const 0)))

@@ -1,0 +1,10 @@
+;; Tries to grow the memory again and again, which copies it.
+(module
+  (memory (export "memory") 1)
+  (data (i32.const 1024) "\a1\67verdict\65allow")
+  (func (export "holdfast_abi_v1") (result i32) (i32.const 0))
+  (func (export "holdfast_alloc") (param $len i32) (result i32)
+    (i32.const 4096))
+  (func (export "holdfast_decide") (param $ptr i32) (param $len i32) (result i64)
+    (loop $l (drop (memory.grow (i32.const 1))) (br $l))
+    (i64.const 0)))

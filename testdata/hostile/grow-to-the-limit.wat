@@ -1,0 +1,11 @@
+;; Tries to take four gigabytes of memory that declares no maximum, and answers when it is refused.
+(module
+  (memory (export "memory") 1)
+  (data (i32.const 1024) "\a1\67verdict\65allow")
+  (func (export "holdfast_abi_v1") (result i32) (i32.const 0))
+  (func (export "holdfast_alloc") (param $len i32) (result i32)
+    (i32.const 4096))
+  (func (export "holdfast_decide") (param $ptr i32) (param $len i32) (result i64)
+    (drop (memory.grow (i32.const 65535)))
+    (loop $l (br_if $l (i32.ne (memory.grow (i32.const 32)) (i32.const -1))))
+    (i64.const 0x400_0000000f)))

@@ -1,0 +1,12 @@
+;; Tries to take all memory that its class has before the first call.
+(module
+  (memory (export "memory") 1)
+  (data (i32.const 1024) "\a1\67verdict\65allow")
+  (func (export "holdfast_abi_v1") (result i32) (i32.const 0))
+  (func (export "holdfast_alloc") (param $len i32) (result i32)
+    (i32.const 4096))
+  (func (export "holdfast_decide") (param $ptr i32) (param $len i32) (result i64)
+    (i64.const 0x400_0000000f))
+  (func (export "holdfast_init") (param i32 i32) (result i32)
+    (drop (memory.grow (i32.const 255)))
+    (i32.eq (memory.grow (i32.const 1)) (i32.const 256))))

@@ -1,0 +1,11 @@
+;; Tries to match by a pattern number below zero, and answers when there is none.
+(module
+  (import "holdfast_v1" "match" (func $match (param i32 i32 i32) (result i32)))
+  (memory (export "memory") 2 4)
+  (data (i32.const 1024) "\a1\67verdict\65allow")
+  (func (export "holdfast_abi_v1") (result i32) (i32.const 0))
+  (func (export "holdfast_alloc") (param $len i32) (result i32)
+    (i32.const 4096))
+  (func (export "holdfast_decide") (param $ptr i32) (param $len i32) (result i64)
+    (if (i32.ne (call $match (i32.const -1) (i32.const 0) (i32.const 8)) (i32.const -1)) (then (unreachable)))
+    (i64.const 0x400_0000000f)))

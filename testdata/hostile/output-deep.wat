@@ -1,0 +1,9 @@
+;; Tries to answer a value that nests forty deep.
+(module
+  (memory (export "memory") 2 4)
+  (func (export "holdfast_abi_v1") (result i32) (i32.const 0))
+  (func (export "holdfast_alloc") (param $len i32) (result i32)
+    (i32.const 4096))
+  (func (export "holdfast_decide") (param $ptr i32) (param $len i32) (result i64)
+    (i64.const 0x400_0000003e))
+  (data (i32.const 1024) "\a2\67\76\65\72\64\69\63\74\65\61\6c\6c\6f\77\65\76\61\6c\75\65\81\81\81\81\81\81\81\81\81\81\81\81\81\81\81\81\81\81\81\81\81\81\81\81\81\81\81\81\81\81\81\81\81\81\81\81\81\81\81\81\00"))

@@ -1,0 +1,9 @@
+;; Tries to answer a text that claims 2^62 bytes.
+(module
+  (memory (export "memory") 2 4)
+  (func (export "holdfast_abi_v1") (result i32) (i32.const 0))
+  (func (export "holdfast_alloc") (param $len i32) (result i32)
+    (i32.const 4096))
+  (func (export "holdfast_decide") (param $ptr i32) (param $len i32) (result i64)
+    (i64.const 0x400_00000012))
+  (data (i32.const 1024) "\a1\67\76\65\72\64\69\63\74\7b\40\00\00\00\00\00\00\00"))

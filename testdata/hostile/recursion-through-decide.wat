@@ -1,0 +1,10 @@
+;; Tries recursion through its own export.
+(module
+  (memory (export "memory") 2 4)
+  (data (i32.const 1024) "\a1\67verdict\65allow")
+  (func (export "holdfast_abi_v1") (result i32) (i32.const 0))
+  (func (export "holdfast_alloc") (param $len i32) (result i32)
+    (i32.const 4096))
+  (func (export "holdfast_decide") (param $ptr i32) (param $len i32) (result i64)
+    (i64.add (call $again (local.get $ptr) (local.get $len)) (i64.const 1)))
+  (func $again (param i32 i32) (result i64) (call 2 (local.get 0) (local.get 1))))
