@@ -135,6 +135,8 @@ func (e *env) printJSON(v any) error {
 
 // A question is a request on its way to one module.
 type question struct {
+	name       string // of the vector; "" for one from a file
+	pkg        *bundle.Package
 	module     *engine.Module
 	codec      codec.Codec
 	entrypoint int32
@@ -143,6 +145,7 @@ type question struct {
 	point      string
 	body       []byte
 	raw        bool
+	now        int64 // 0 for the time of the machine
 }
 
 // ask decides once, from the request's bytes to the decision's, and returns
@@ -156,7 +159,7 @@ func (q *question) ask() ([]byte, uint64, error) {
 	if err != nil {
 		return nil, 0, err
 	}
-	res, err := q.module.Call(abi.Call{Input: input, Entrypoint: q.entrypoint, Fuel: q.fuel, Now: clockNow()})
+	res, err := q.module.Call(abi.Call{Input: input, Entrypoint: q.entrypoint, Fuel: q.fuel, Now: cmp.Or(q.now, clockNow())})
 	if err != nil {
 		return nil, 0, &exitError{code: exitCheck, err: fmt.Errorf("the policy did not answer: %w", err)}
 	}
@@ -224,7 +227,7 @@ func rawValue(out []byte, rest []string) (json.RawMessage, error) {
 // questionFor prepares to ask a package's module at a point; raw wraps bare
 // documents.
 func (h *host) questionFor(ctx context.Context, pkg *bundle.Package, point, entrypoint string, raw bool) (question, error) {
-	q := question{fuel: pkg.Fuel, point: cmp.Or(point, firstPoint(pkg)), raw: raw}
+	q := question{pkg: pkg, fuel: pkg.Fuel, point: cmp.Or(point, firstPoint(pkg)), raw: raw}
 	if raw && pkg.ABI != string(abi.OPA1) {
 		return q, fmt.Errorf("--raw is for Rego; package %s speaks %s", pkg.Name, pkg.ABI)
 	}

@@ -23,10 +23,19 @@ import (
 
 // TestAuthor runs the scripts of testdata/author. In them "holdfast CODE ARGS"
 // runs the program in this process and wants that exit code; paths are absolute,
-// and the standard input is the file named stdin, if there is one.
+// and the standard input is the file named stdin, if there is one. $SOURCE is the
+// project's folder.
 func TestAuthor(t *testing.T) {
+	source, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/author",
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("SOURCE", source)
+			return nil
+		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"holdfast": func(ts *testscript.TestScript, neg bool, args []string) {
 				want, err := strconv.Atoi(args[0])

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/holdfast-policy/holdfast/runtime/engine"
 	"github.com/holdfast-policy/holdfast/sdk/bundle"
 	"github.com/holdfast-policy/holdfast/sdk/policy"
 	"github.com/holdfast-policy/holdfast/sdk/vectors"
@@ -34,7 +35,7 @@ func benchCommand(e *env) *cobra.Command {
 		Short: "Measure decisions of one policy",
 		Long: `Bench decides N times in one goroutine, from request bytes to decision bytes: parse, encode, call a restored and metered
 instance, decode, write. Nothing is memoised. The requests come from a file, one JSON object a line, or else from the
-package's golden vectors; they are asked in turn.`,
+package's golden vectors; they are asked in turn. Fuel is exact, and checked on both engines.`,
 		Example: "  holdfast bench modules/tool-authz\n  holdfast bench rbac.hfp -i requests.jsonl --raw --entrypoint rbac/allow -n 100000 -o json",
 		Args:    cobra.MaximumNArgs(1),
 		RunE:    func(c *cobra.Command, args []string) error { return e.bench(c, argument(args), &f) },
@@ -57,13 +58,23 @@ type measurement struct {
 		P99 int64 `json:"p99"`
 		Max int64 `json:"max"`
 	} `json:"latency_ns"`
-	Fuel struct {
-		Min uint64 `json:"min"`
-		Max uint64 `json:"max"`
-	} `json:"fuel"`
-	MemoryBytes uint64  `json:"memory_bytes"` // of one instance
-	Instances   int     `json:"instances"`
-	AllocsPerOp float64 `json:"allocs_per_op"` // on the host
+	Fuel        fuelRange `json:"fuel"`
+	MemoryBytes uint64    `json:"memory_bytes"` // of one instance
+	Instances   int       `json:"instances"`
+	AllocsPerOp float64   `json:"allocs_per_op"` // on the host
+}
+
+// fuelRange is exact: a request uses the same units in every call, on every
+// machine and on both engines, which bench checks.
+type fuelRange struct {
+	Min      uint64        `json:"min"`
+	Max      uint64        `json:"max"`
+	Requests []requestFuel `json:"requests,omitempty"` // of the golden vectors
+}
+
+type requestFuel struct {
+	Name string `json:"name"`
+	Fuel uint64 `json:"fuel"`
 }
 
 func (e *env) bench(c *cobra.Command, path string, f *benchFlags) error {
@@ -96,12 +107,18 @@ func (e *env) bench(c *cobra.Command, path string, f *benchFlags) error {
 		return err
 	}
 	m.Digest = digest
+	if m.Fuel, err = fuelOf(c.Context(), questions); err != nil {
+		return err
+	}
 	if f.asJSON {
 		return e.printJSON(m)
 	}
 	fmt.Fprintf(e.stdout, "%s\n%d decisions of %d requests, from request bytes to decision bytes\n", digest, m.N, len(questions))
 	fmt.Fprintf(e.stdout, "  latency    p50 %v   p99 %v   max %v\n", time.Duration(m.LatencyNS.P50), time.Duration(m.LatencyNS.P99), time.Duration(m.LatencyNS.Max))
-	fmt.Fprintf(e.stdout, "  fuel       %d to %d\n", m.Fuel.Min, m.Fuel.Max)
+	fmt.Fprintf(e.stdout, "  fuel       %d to %d, the same on both engines\n", m.Fuel.Min, m.Fuel.Max)
+	for _, r := range m.Fuel.Requests {
+		fmt.Fprintf(e.stdout, "%18d  %s\n", r.Fuel, r.Name)
+	}
 	fmt.Fprintf(e.stdout, "  memory     %d KiB an instance, %d instances\n", m.MemoryBytes>>10, m.Instances)
 	fmt.Fprintf(e.stdout, "  allocs     %.1f a decision, on the host\n", m.AllocsPerOp)
 	return nil
@@ -124,7 +141,7 @@ func (h *host) vectorQuestions(ctx context.Context, pkg *bundle.Package, f *benc
 		}
 		for _, vector := range v.Vectors {
 			if vector.Expect.Trap == "" {
-				q.point, q.body = vector.Point, vector.Request
+				q.name, q.point, q.body = vector.Name, vector.Point, vector.Request
 				all = append(all, q)
 			}
 		}
@@ -172,7 +189,6 @@ func measure(ctx context.Context, questions []question, n int) (*measurement, er
 		}
 	}
 	m := &measurement{N: n}
-	m.Fuel.Min = ^uint64(0)
 	took := make([]int64, n)
 	var before, after runtime.MemStats
 	runtime.GC()
@@ -182,12 +198,11 @@ func measure(ctx context.Context, questions []question, n int) (*measurement, er
 			return nil, ctx.Err()
 		}
 		start := time.Now()
-		_, fuel, err := questions[i%len(questions)].ask()
+		_, _, err := questions[i%len(questions)].ask()
 		took[i] = int64(time.Since(start))
 		if err != nil {
 			return nil, err
 		}
-		m.Fuel.Min, m.Fuel.Max = min(m.Fuel.Min, fuel), max(m.Fuel.Max, fuel)
 	}
 	runtime.ReadMemStats(&after)
 	m.AllocsPerOp = float64(after.Mallocs-before.Mallocs) / float64(n)
@@ -202,4 +217,54 @@ func measure(ctx context.Context, questions []question, n int) (*measurement, er
 		}
 	}
 	return m, nil
+}
+
+// fuelOf asks every question once on each engine and returns what they used. An
+// answer or use that differs is an error.
+func fuelOf(ctx context.Context, questions []question) (fuelRange, error) {
+	used := fuelRange{Min: ^uint64(0)}
+	interpreter, err := newConformanceHost(ctx, true)
+	if err != nil {
+		return used, err
+	}
+	defer interpreter.close(context.Background())
+	twins := map[*engine.Module]*engine.Module{}
+	for n := range questions {
+		q := &questions[n]
+		if twins[q.module] == nil {
+			guest, err := guestOf(q.pkg)
+			if err != nil {
+				return used, err
+			}
+			if twins[q.module], err = interpreter.open(ctx, guest); err != nil {
+				return used, err
+			}
+		}
+		fuel, err := q.compare(twins[q.module])
+		if err != nil {
+			return used, fmt.Errorf("request %d: %w", n+1, err)
+		}
+		used.Min, used.Max = min(used.Min, fuel), max(used.Max, fuel)
+		if q.name != "" {
+			used.Requests = append(used.Requests, requestFuel{q.name, fuel})
+		}
+	}
+	return used, nil
+}
+
+// compare asks the module and its twin on the other engine and returns the fuel
+// that both used.
+func (q *question) compare(twin *engine.Module) (uint64, error) {
+	asked, other := *q, *q
+	asked.now = clockNow()
+	other.now, other.module = asked.now, twin
+	answer, fuel, err := asked.ask()
+	if err != nil {
+		return fuel, err
+	}
+	again, fuelAgain, err := other.ask()
+	if err == nil && (fuel != fuelAgain || !bytes.Equal(answer, again)) {
+		err = checkFailed("the compiler used %d units for %s, the interpreter %d for %s", fuel, answer, fuelAgain, again)
+	}
+	return fuel, err
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -18,8 +19,9 @@ func inspectCommand(e *env) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "inspect FILE.hfp|FILE.wasm",
 		Short: "Show what a package or module is, and whether it is admitted",
-		Long: `Inspect prints manifest, digest, ABI, imports, limits and sizes. A bare module is judged by the narrowest class that admits
-it. Exit 1 when it is refused, with the place and the reason.`,
+		Long: `Inspect prints manifest, digest, ABI, imports, exports, features, how much of each limit the module uses, and what the
+rewriter adds. A bare module is judged by the narrowest class that admits it. Exit 1 when it is refused, with the place, the
+reason and what to do about it; 2 when the file cannot be read.`,
 		Example: "  holdfast inspect tool-authz.hfp\n  holdfast inspect policy.wasm -o json",
 		Args:    cobra.ExactArgs(1),
 		RunE:    func(c *cobra.Command, args []string) error { return e.inspect(args[0], asJSON) },
@@ -37,23 +39,25 @@ type inspection struct {
 	Refusal  *refusalJSON `json:"refusal,omitempty"`
 	Manifest *manifest    `json:"manifest,omitempty"`
 	Module   *moduleJSON  `json:"module,omitempty"`
-	Limits   limitsJSON   `json:"limits"`
+	Limits   []limitUse   `json:"limits,omitempty"`
 }
 
-// limitsJSON are the limits of the class that a person asks for first.
-type limitsJSON struct {
-	ModuleBytes int `json:"module_bytes"`
-	Functions   int `json:"functions"`
-	BodyBytes   int `json:"body_bytes"`
-	Locals      int `json:"locals"`
-	Nesting     int `json:"nesting"`
-	MemoryPages int `json:"memory_pages"`
-	OutputBytes int `json:"output_bytes"`
+// limitUse is how much of one limit of the class the module uses.
+type limitUse struct {
+	Name  string `json:"name"`
+	Used  int    `json:"used"`
+	Limit int    `json:"limit"`
 }
 
-func limitsOf(c wasm.Class) limitsJSON {
-	l := c.Limits()
-	return limitsJSON{l.ModuleBytes, l.Functions, l.BodyBytes, l.Locals, l.Nesting, l.MemoryPages, abi.MaxOutput}
+func limitsOf(r *wasm.Report) []limitUse {
+	l := r.Class.Limits()
+	return []limitUse{
+		{"module bytes", r.Bytes, l.ModuleBytes}, {"functions", r.Functions, l.Functions}, {"longest body, bytes", r.LongestBody, l.BodyBytes},
+		{"most locals", r.MostLocals, l.Locals}, {"nesting", r.Nesting, l.Nesting}, {"br_table targets", r.TableTargets, l.TableTargets},
+		{"blocks times locals", int(r.LiveValues), l.LiveValues}, {"types", r.Types, l.Types}, {"imports", len(r.Imports), l.Imports},
+		{"exports", len(r.Exports), l.Exports}, {"globals", r.Globals, l.Globals}, {"table elements", int(r.TableSize), l.TableSize},
+		{"memory pages", int(r.MemoryMin), l.MemoryPages},
+	}
 }
 
 type refusalJSON struct {
@@ -62,6 +66,7 @@ type refusalJSON struct {
 	Value  uint64 `json:"value"`
 	Limit  uint64 `json:"limit"`
 	Reason string `json:"reason"`
+	Advice string `json:"advice"`
 }
 
 type manifest struct {
@@ -81,14 +86,17 @@ type manifest struct {
 }
 
 type moduleJSON struct {
-	ABI         string   `json:"abi"`
-	Class       string   `json:"class"`
-	Bytes       int      `json:"bytes"`
-	Functions   int      `json:"functions"`
-	CodeBytes   int      `json:"code_bytes"`
-	MemoryPages uint32   `json:"memory_pages"`
-	Imports     []string `json:"imports"`
-	Exports     []string `json:"exports"`
+	ABI            string   `json:"abi"`
+	Class          string   `json:"class"`
+	Bytes          int      `json:"bytes"`
+	Functions      int      `json:"functions"`
+	CodeBytes      int      `json:"code_bytes"`
+	MemoryPages    uint32   `json:"memory_pages"`
+	Imports        []string `json:"imports"`
+	Exports        []string `json:"exports"`
+	Features       []string `json:"features"`
+	Added          []string `json:"added"` // by the rewriter
+	RewrittenBytes int      `json:"rewritten_bytes"`
 }
 
 func (e *env) inspect(path string, asJSON bool) error {
@@ -97,22 +105,29 @@ func (e *env) inspect(path string, asJSON bool) error {
 		return err
 	}
 	in := inspection{File: path, Bytes: len(raw)}
-	module, classes := raw, []wasm.Class{wasm.Policy, wasm.Data, wasm.LanguageRuntime}
+	module := raw
+	judge := narrowest
 	if strings.HasSuffix(path, ".wasm") {
 		in.Digest = wire.Sum(raw)
 	} else {
 		pkg, digest, err := bundle.OpenPackage(raw, bundle.MaxPackage)
 		if err != nil {
-			return checkFailed("%s: %w", path, err)
+			return e.unreadable(path, err, asJSON)
 		}
 		class, err := wasm.ParseClass(pkg.Class)
 		if err != nil {
-			return checkFailed("%s: %w", path, err)
+			return e.unreadable(path, err, asJSON)
 		}
-		module, classes = pkg.Module, []wasm.Class{class}
+		module, judge = pkg.Module, func(m []byte) (*wasm.Report, error) { return wasm.Scan(m, class) }
 		in.Digest, in.Manifest = digest, describe(pkg)
 	}
-	refused := in.judge(module, classes)
+	report, refused := judge(module)
+	if refused == nil {
+		refused = in.explain(module, report)
+	}
+	if refused != nil {
+		in.Admitted, in.Refusal = false, refusalOf(refused)
+	}
 	if asJSON {
 		err = e.printJSON(in)
 	} else {
@@ -124,28 +139,119 @@ func (e *env) inspect(path string, asJSON bool) error {
 	return err
 }
 
-// judge scans the module under each class until one admits it, and returns why
-// the last one does not.
-func (in *inspection) judge(module []byte, classes []wasm.Class) error {
-	var refused error
-	for _, class := range classes {
-		report, err := wasm.Scan(module, class)
-		in.Limits = limitsOf(class)
-		if err == nil {
-			in.Admitted, in.Refusal = true, nil
-			in.Module = &moduleJSON{
-				ABI: string(report.ABI), Class: class.String(), Bytes: report.Bytes, Functions: report.Functions, CodeBytes: report.CodeBytes,
-				MemoryPages: report.MemoryMin, Imports: orEmpty(report.Imports), Exports: orEmpty(report.Exports),
-			}
-			return nil
-		}
-		refused = err
-		var r *wasm.Refusal
-		if errors.As(err, &r) {
-			in.Refusal = &refusalJSON{r.Offset, r.Item, r.Value, r.Limit, r.Reason}
+// unreadable reports a file that is no package, as JSON too.
+func (e *env) unreadable(path string, err error, asJSON bool) error {
+	if asJSON {
+		if err := e.printJSON(map[string]any{"file": path, "admitted": false, "error": err.Error()}); err != nil {
+			return err
 		}
 	}
-	return refused
+	return checkFailed("%s: %w", path, err)
+}
+
+// narrowest scans the module under each class until one admits it, and returns
+// why the last one does not.
+func narrowest(module []byte) (report *wasm.Report, err error) {
+	for _, class := range []wasm.Class{wasm.Policy, wasm.Data, wasm.LanguageRuntime} {
+		if report, err = wasm.Scan(module, class); err == nil {
+			return report, nil
+		}
+	}
+	return nil, err
+}
+
+// explain fills in what an admitted module is and becomes.
+func (in *inspection) explain(module []byte, r *wasm.Report) error {
+	rewritten, err := wasm.Instrument(module, r.Class, r.ABI)
+	if err != nil {
+		return err
+	}
+	in.Admitted, in.Limits = true, limitsOf(r)
+	in.Module = &moduleJSON{
+		ABI: string(r.ABI), Class: r.Class.String(), Bytes: r.Bytes, Functions: r.Functions, CodeBytes: r.CodeBytes,
+		MemoryPages: r.MemoryMin, Imports: orEmpty(r.Imports), Exports: orEmpty(r.Exports),
+		Features: featuresOf(r), Added: additionsTo(r), RewrittenBytes: len(rewritten),
+	}
+	return nil
+}
+
+// featuresOf names what of the module a reader asks for first.
+func featuresOf(r *wasm.Report) []string {
+	features := []string{}
+	for _, f := range []struct {
+		is   bool
+		name string
+	}{
+		{slices.Contains(r.Exports, abi.ExportInit), "takes parameters"},
+		{slices.ContainsFunc(r.Imports, func(name string) bool { return strings.HasPrefix(name, abi.WASIModule+".") }), "WASI, inert"},
+		{r.TableSize > 0, fmt.Sprintf("a table of %d", r.TableSize)},
+		{r.Mutable > 0, fmt.Sprintf("%d mutable globals", r.Mutable)},
+		{r.Segments > 0, fmt.Sprintf("%d segments", r.Segments)},
+	} {
+		if f.is {
+			features = append(features, f.name)
+		}
+	}
+	return features
+}
+
+// additionsTo says what the rewriter changes.
+func additionsTo(r *wasm.Report) []string {
+	added := []string{"fuel", "call depth", "a map of writes"}
+	if !r.HasMax {
+		added = append(added, fmt.Sprintf("a memory maximum of %d pages", r.Class.Limits().MemoryPages))
+	} else if limit := r.Class.Limits().MemoryPages; int(r.MemoryMax) > limit {
+		added = append(added, fmt.Sprintf("a memory maximum of %d pages instead of %d", limit, r.MemoryMax))
+	}
+	if slices.Contains(r.Imports, "env.memory") {
+		added = append(added, "its own memory instead of the imported one")
+	}
+	if r.Mutable > 0 {
+		added = append(added, "exports of its mutable globals, to restore them")
+	}
+	if r.Start {
+		added = append(added, "its start function as an export, run under fuel")
+	}
+	return added
+}
+
+func refusalOf(err error) *refusalJSON {
+	r, ok := errors.AsType[*wasm.Refusal](err)
+	if !ok {
+		return nil
+	}
+	return &refusalJSON{r.Offset, r.Item, r.Value, r.Limit, r.Reason, adviceOn(r)}
+}
+
+// advice says what an author can do about a refusal, by words of its text; the
+// first that matches counts.
+var advice = []struct{ word, text string }{
+	{"speaks no known contract", "export holdfast_abi_v1, holdfast_alloc and holdfast_decide (a guest SDK does), or compile Rego with holdfast build"},
+	{"not a core WebAssembly module", "this is no .wasm file of the core format; a component must be built as a core module"},
+	{"does not offer it", "build without this import: policies have no network, files or threads; what the host offers is in sdk/wasm/contract.go"},
+	{"its type is", "the contract's signatures are fixed within a version: see sdk/abi"},
+	{"is missing", "the contract wants this export: a guest SDK adds it"},
+	{"reserved for the meter", "rename it: names with this prefix belong to the host"},
+	{"would survive the call", "the host restores memory and globals after every call, and refuses what it could not restore; build without reference types"},
+	{"SIMD", "build without SIMD (clang and Rust: no +simd128)"},
+	{"threads", "build without threads and atomics"},
+	{"memories", "one memory is wanted: build without multi-memory"},
+	{"unknown or not allowed", "build for core WebAssembly 2.0 without tail calls, exceptions, garbage collection and memory64"},
+	{"blocks times locals", "split the largest function, or turn off the inlining that made it"},
+	{"too many bytes", "strip names and debug information (-s, wasm-opt --strip), or use the class language-runtime"},
+	{"nesting", "split the deepest function, or use the class language-runtime if the guest brings one"},
+	{"memory pages", "lower the initial memory, or use the class data"},
+	{"too many", "split the module or build it smaller; language-runtime has the widest limits"},
+	{"truncated", "the file is damaged or was cut: build it again"},
+}
+
+func adviceOn(r *wasm.Refusal) string {
+	for _, a := range advice {
+		if strings.Contains(r.Error(), a.word) {
+			return a.text
+		}
+	}
+	return "the module is not valid: build it again with a current toolchain"
 }
 
 func describe(p *bundle.Package) *manifest {
@@ -157,33 +263,56 @@ func describe(p *bundle.Package) *manifest {
 }
 
 func (e *env) printInspection(in *inspection) {
-	line := func(name, format string, args ...any) {
-		fmt.Fprintf(e.stdout, "%-10s %s\n", name, fmt.Sprintf(format, args...))
+	e.line("file", "%s (%d bytes)", in.File, in.Bytes)
+	e.line("digest", "%s", in.Digest)
+	if in.Manifest != nil {
+		e.printManifest(in.Manifest)
 	}
-	line("file", "%s (%d bytes)", in.File, in.Bytes)
-	line("digest", "%s", in.Digest)
-	if m := in.Manifest; m != nil {
-		line("policy", "%s %s", m.Name, m.Version)
-		if m.Description != "" {
-			line("", "%s", m.Description)
-		}
-		line("made by", "%s, %s", orText(m.Language, "unknown"), orText(m.Toolchain, "no toolchain named"))
-		line("points", "%s", orText(strings.Join(m.Points, ", "), "any"))
-		if m.Entrypoint != "" {
-			line("entry", "%s", m.Entrypoint)
-		}
-		line("vectors", "%d", m.Vectors)
-		line("data", "%d bytes", m.DataBytes)
-	}
-	if m := in.Module; m != nil {
-		line("module", "%s, class %s, %d bytes, limit %d", m.ABI, m.Class, m.Bytes, in.Limits.ModuleBytes)
-		line("functions", "%d (%d bytes of code), limit %d", m.Functions, m.CodeBytes, in.Limits.Functions)
-		line("memory", "%d pages of 64 KiB at the start, limit %d", m.MemoryPages, in.Limits.MemoryPages)
-		line("imports", "%s", orText(strings.Join(m.Imports, ", "), "none"))
+	if in.Module != nil {
+		e.printModule(in)
 	}
 	if in.Admitted {
-		line("admitted", "yes")
-	} else {
-		line("admitted", "no")
+		e.line("admitted", "yes")
+		return
+	}
+	e.line("admitted", "no")
+	if r := in.Refusal; r != nil {
+		e.line("where", "byte %d, %s", r.Offset, r.Item)
+		e.line("why", "%s", r.Reason)
+		if r.Value != 0 || r.Limit != 0 {
+			e.line("found", "%d, limit %d", r.Value, r.Limit)
+		}
+		e.line("do", "%s", r.Advice)
+	}
+}
+
+// line prints one named line.
+func (e *env) line(name, format string, args ...any) {
+	fmt.Fprintf(e.stdout, "%-10s %s\n", name, fmt.Sprintf(format, args...))
+}
+
+func (e *env) printManifest(m *manifest) {
+	e.line("policy", "%s %s", m.Name, m.Version)
+	if m.Description != "" {
+		e.line("", "%s", m.Description)
+	}
+	e.line("made by", "%s, %s", orText(m.Language, "unknown"), orText(m.Toolchain, "no toolchain named"))
+	e.line("points", "%s", orText(strings.Join(m.Points, ", "), "any"))
+	if m.Entrypoint != "" {
+		e.line("entry", "%s", m.Entrypoint)
+	}
+	e.line("vectors", "%d", m.Vectors)
+	e.line("data", "%d bytes", m.DataBytes)
+}
+
+func (e *env) printModule(in *inspection) {
+	m := in.Module
+	e.line("module", "%s, class %s, %d functions, %d bytes of code", m.ABI, m.Class, m.Functions, m.CodeBytes)
+	e.line("imports", "%s", orText(strings.Join(m.Imports, ", "), "none"))
+	e.line("exports", "%s", strings.Join(m.Exports, ", "))
+	e.line("features", "%s", orText(strings.Join(m.Features, ", "), "none"))
+	e.line("rewriting", "adds %s; %d bytes become %d", strings.Join(m.Added, ", "), m.Bytes, m.RewrittenBytes)
+	for n, l := range in.Limits {
+		e.line([]string{"limits", ""}[min(n, 1)], "%-22s %9d of %9d  %5.1f %%", l.Name, l.Used, l.Limit, 100*float64(l.Used)/float64(l.Limit))
 	}
 }

@@ -11,17 +11,23 @@ import (
 )
 
 func testCommand(e *env) *cobra.Command {
-	var asJSON bool
+	var asJSON, contract bool
 	c := &cobra.Command{
-		Use:     "test [DIR|FILE.hfp]",
-		Short:   "Run a policy's golden vectors",
-		Long:    "Test builds the folder in memory, or opens the package, and runs its golden vectors. Exit 1 when one fails or there is none.",
-		Example: "  holdfast test modules/tool-authz\n  holdfast test tool-authz.hfp -o json",
+		Use:   "test [DIR|FILE.hfp|FILE.wasm]",
+		Short: "Run a policy's golden vectors, or hold a module against the guest contract",
+		Long: `Test builds the folder in memory, or opens the package, and runs its golden vectors. Exit 1 when one fails or there is none.
+With --conformance it asks the module, any .wasm too, what every guest must be able to answer - well-formed and malformed
+requests, the same bytes and fuel a thousand times, in any order and on both engines - and prints what is missing.`,
+		Example: "  holdfast test modules/tool-authz\n  holdfast test tool-authz.hfp -o json\n  holdfast test --conformance my-guest.wasm",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
+			if contract {
+				return e.testConformance(c, argument(args), asJSON)
+			}
 			return e.test(c, argument(args), asJSON)
 		},
 	}
+	c.Flags().BoolVar(&contract, "conformance", false, "check the guest contract instead of the vectors")
 	outputFlag(c, &asJSON)
 	return c
 }

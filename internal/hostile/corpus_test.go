@@ -26,6 +26,12 @@ const maxGrowth = 50 << 20
 // that would not end.
 const maxTime = 60 * time.Second
 
+// TestMain lets the test binary be its own compile worker.
+func TestMain(m *testing.M) {
+	engine.Worker()
+	os.Exit(m.Run())
+}
+
 func newEngine(t *testing.T, config engine.Config) *engine.Engine {
 	t.Helper()
 	e, err := engine.New(t.Context(), config)
@@ -44,7 +50,7 @@ func TestCorpus(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := newEngine(t, engine.Config{})
+	e := newEngine(t, engine.Config{Worker: engine.Self()})
 	neighbour := startNeighbour(t, e)
 	worst, stages := growth{}, map[string]int{}
 	for n := range cases {

@@ -137,6 +137,11 @@ func (e *Engine) load(ctx context.Context, spec Spec) (*Module, error) {
 	if err != nil {
 		return nil, err
 	}
+	limits := spec.Class.Limits()
+	if len(spec.Wasm) > limits.ModuleBytes { // not worth a worker
+		_, err := wasm.Parse(spec.Wasm, limits)
+		return nil, err
+	}
 	compiled, err := e.compile(ctx, spec)
 	if err != nil {
 		return nil, err

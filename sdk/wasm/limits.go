@@ -68,8 +68,8 @@ func (c Class) Limits() Limits {
 		limits.Blocks = 16_000
 		limits.LiveValues = 2_000_000
 		limits.Nesting = 1_024
-		limits.TableTargets = 262_144
-		limits.Segments = 262_144
+		limits.TableTargets = 131_072
+		limits.Segments = 131_072
 		limits.MemoryPages = 1_024
 	}
 	return limits
