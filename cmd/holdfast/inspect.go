@@ -54,7 +54,7 @@ func limitsOf(r *wasm.Report) []limitUse {
 	return []limitUse{
 		{"module bytes", r.Bytes, l.ModuleBytes}, {"functions", r.Functions, l.Functions}, {"longest body, bytes", r.LongestBody, l.BodyBytes},
 		{"most locals", r.MostLocals, l.Locals}, {"nesting", r.Nesting, l.Nesting}, {"br_table targets", r.TableTargets, l.TableTargets},
-		{"blocks times locals", r.Joins, l.Joins}, {"types", r.Types, l.Types}, {"imports", len(r.Imports), l.Imports},
+		{"blocks times locals", int(r.LiveValues), l.LiveValues}, {"types", r.Types, l.Types}, {"imports", len(r.Imports), l.Imports},
 		{"exports", len(r.Exports), l.Exports}, {"globals", r.Globals, l.Globals}, {"table elements", int(r.TableSize), l.TableSize},
 		{"memory pages", int(r.MemoryMin), l.MemoryPages},
 	}
