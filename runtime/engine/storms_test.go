@@ -62,12 +62,13 @@ var storms = []storm{
 	{name: "br_table", turn: `local.get 2 i32.const 1664525 i32.mul i32.const 1013904223 i32.add local.set 2
 		block void block void block void block void local.get 2 i32.const 29 i32.shr_u br_table 7 0 1 2 3 0 2 1 3 end br 3 end br 2 end br 1 end`},
 	{name: "recursion", turn: "i32.const 900 " + callTree + " drop"},
+	{name: "recursion that works on its way back", turn: "i32.const 900 call 13 drop"},
 	{name: "calls", turn: repeated(16, callLeaf)},
 	{name: "calls of 256 parameters", turn: repeated(4, repeated(256, "local.get 2")+callWide)},
 	{name: "calls of 64 results", turn: repeated(64, "local.get 2") + callTurn + repeated(64, " drop")},
 	{name: "call_indirect", turn: repeated(16, "i32.const 4 call_indirect 3 0")},
 	{name: "call_indirect to cold functions", turn: `i32.const 1 local.get 2 i32.const 1664525 i32.mul i32.const 1013904223 i32.add local.tee 2
-		i32.const 8000 i32.rem_u i32.const 9 i32.add call_indirect 4 0 drop`},
+		i32.const 8000 i32.rem_u i32.const 10 i32.add call_indirect 4 0 drop`},
 	{name: "loads of a chain over 512 KiB", turn: repeated(16, "local.get 2 i32.load 0 0 local.set 2"), pages: 8},
 	{name: "loads of a chain over 1 MiB", turn: repeated(16, "local.get 2 i32.load 0 0 local.set 2"), pages: 16},
 	{name: "loads of a chain over 16 MiB", turn: "local.get 2 " + repeated(16, "i32.load 0 0") + "local.set 2", pages: 256},
@@ -130,6 +131,8 @@ func (s *storm) module() []byte {
 		assembled{typ: stormWide},
 		assembled{typ: stormTurn, code: assemble(turned())},
 		assembled{typ: stormOne, locals: strings.Repeat("I", 900), code: assemble(keepAll())},
+		assembled{typ: stormOne, locals: "I", code: assemble("local.get 0 i32.eqz if void i32.const 0 return end local.get 0 i32.const 1 i32.sub call 13 drop " +
+			"local.get 0 if void " + repeated(300, "local.get 1 i64.const 1 i64.add local.set 1") + " end i32.const 0")},
 	)
 	if strings.Contains(s.name, "cold") {
 		for i := range 8_000 {
