@@ -6,7 +6,9 @@ package engine
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
+	"log/slog"
 	"regexp"
 	"runtime"
 	"sync"
@@ -18,27 +20,43 @@ import (
 	"github.com/holdfast-policy/holdfast/sdk/wasm"
 )
 
-// Config is what New needs. The zero Config is the production engine.
+// Config is what New needs. The zero Config compiles in this process and keeps
+// nothing: for tests, and for tools that load only modules of their own.
 type Config struct {
 	// Interpreter runs modules on wazero's interpreter instead of its compiler:
-	// a second, slower implementation that must give the same bytes and fuel.
+	// a second, slower implementation that must give the same bytes and fuel. It
+	// has nothing to compile, so that Worker and Cache do nothing.
 	Interpreter bool
+	// Worker is the program that admits and compiles modules, each in a process
+	// of its own with limits; its main begins with Worker. Nodes set it to Self().
+	Worker string
+	// Cache is a folder of this engine's for what the worker made, its own or one
+	// that it shares with others of the same user; "" keeps nothing. The key that
+	// authenticates the entries is in Cache + ".key". A folder that cannot be used
+	// is logged and done without.
+	Cache string
+	// CacheBytes bounds the folder; 0 means 512 MiB.
+	CacheBytes int64
+	Log        *slog.Logger // nil: slog.Default
+
+	limits *compileLimits // in place of the class's; tests set it
 }
 
 // An Engine compiles modules and owns the code of those that it loaded.
 // It is safe for concurrent use.
 type Engine struct {
-	runtime wazero.Runtime
+	runtime  wazero.Runtime
+	compiler compiler
 
 	mu    sync.Mutex
-	codes map[[sha256.Size]byte]*code // by digest of the rewritten module
+	codes map[identity]*code
 }
 
 // code is a compiled module, shared by all that were loaded from the same bytes.
 type code struct {
 	engine   *Engine
-	digest   [sha256.Size]byte
-	size     int
+	id       identity
+	size     int // of the rewritten module
 	users    int // under engine.mu
 	once     sync.Once
 	compiled wazero.CompiledModule
@@ -47,27 +65,38 @@ type code struct {
 
 // New makes an engine.
 func New(ctx context.Context, config Config) (*Engine, error) {
-	settings := wazero.NewRuntimeConfigCompiler()
+	kind := wazero.NewRuntimeConfigCompiler()
 	if config.Interpreter {
-		settings = wazero.NewRuntimeConfigInterpreter()
+		kind = wazero.NewRuntimeConfigInterpreter()
 	}
-	settings = settings.
-		WithCoreFeatures(api.CoreFeaturesV2 &^ api.CoreFeatureSIMD).
-		WithMemoryLimitPages(uint32(wasm.Data.Limits().MemoryPages + wasm.MapPages)).
-		WithDebugInfoEnabled(false)
-	e := &Engine{
-		runtime: wazero.NewRuntimeWithConfig(ctx, settings),
-		codes:   map[[sha256.Size]byte]*code{},
+	runtimeConfig := settings(kind)
+	e := &Engine{codes: map[identity]*code{}, compiler: inProcess{}}
+	if config.Worker != "" && !config.Interpreter {
+		w, err := newWorkshop(config, e.inUse)
+		if err != nil {
+			return nil, fmt.Errorf("engine: %w", err)
+		}
+		e.compiler, runtimeConfig = w, runtimeConfig.WithCompilationCache(w.door)
 	}
+	e.runtime = wazero.NewRuntimeWithConfig(ctx, runtimeConfig)
 	if err := instantiateHost(ctx, e.runtime); err != nil {
-		e.runtime.Close(ctx)
-		return nil, fmt.Errorf("engine: host functions: %w", err)
+		return nil, errors.Join(fmt.Errorf("engine: host functions: %w", err), e.Close(ctx))
 	}
 	return e, nil
 }
 
+// settings are what a module is compiled with, here or in a worker.
+func settings(c wazero.RuntimeConfig) wazero.RuntimeConfig {
+	return c.
+		WithCoreFeatures(api.CoreFeaturesV2 &^ api.CoreFeatureSIMD).
+		WithMemoryLimitPages(uint32(wasm.Data.Limits().MemoryPages + wasm.MapPages)).
+		WithDebugInfoEnabled(false)
+}
+
 // Close frees all code. Modules must be closed before.
-func (e *Engine) Close(ctx context.Context) error { return e.runtime.Close(ctx) }
+func (e *Engine) Close(ctx context.Context) error {
+	return errors.Join(e.runtime.Close(ctx), e.compiler.close(ctx))
+}
 
 // A Spec describes a module to load.
 type Spec struct {
@@ -97,11 +126,7 @@ func (e *Engine) load(ctx context.Context, spec Spec) (*Module, error) {
 	if err != nil {
 		return nil, err
 	}
-	rewritten, err := wasm.Instrument(spec.Wasm, spec.Class, spec.ABI)
-	if err != nil {
-		return nil, err
-	}
-	compiled, err := e.compile(ctx, rewritten)
+	compiled, err := e.compile(ctx, spec)
 	if err != nil {
 		return nil, err
 	}
@@ -129,19 +154,18 @@ func compilePatterns(sources []string) ([]*regexp.Regexp, error) {
 	return patterns, nil
 }
 
-// compile returns the code of a rewritten module, compiled at most once while
-// anybody uses it.
-func (e *Engine) compile(ctx context.Context, module []byte) (*code, error) {
-	digest := sha256.Sum256(module)
+// compile returns the code of a module, compiled at most once while anybody uses it.
+func (e *Engine) compile(ctx context.Context, spec Spec) (*code, error) {
+	id := e.compiler.identify(spec)
 	e.mu.Lock()
-	c := e.codes[digest]
+	c := e.codes[id]
 	if c == nil {
-		c = &code{engine: e, digest: digest, size: len(module)}
-		e.codes[digest] = c
+		c = &code{engine: e, id: id}
+		e.codes[id] = c
 	}
 	c.users++
 	e.mu.Unlock()
-	c.once.Do(func() { c.compiled, c.err = compileGuarded(ctx, e.runtime, module) })
+	c.once.Do(func() { c.compiled, c.size, c.err = e.compiler.compile(ctx, e.runtime, spec, id) })
 	if c.err != nil {
 		err := c.err
 		e.release(ctx, c)
@@ -150,16 +174,11 @@ func (e *Engine) compile(ctx context.Context, module []byte) (*code, error) {
 	return c, nil
 }
 
-func compileGuarded(ctx context.Context, r wazero.Runtime, module []byte) (compiled wazero.CompiledModule, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("compile: the compiler panicked: %v", p)
-		}
-	}()
-	if compiled, err = r.CompileModule(ctx, module); err != nil {
-		return nil, fmt.Errorf("compile: %w", err)
-	}
-	return compiled, nil
+// inUse reports whether a module of this engine has this code.
+func (e *Engine) inUse(id identity) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.codes[id] != nil
 }
 
 // release ends one use of the code and frees it after the last.
@@ -168,7 +187,7 @@ func (e *Engine) release(ctx context.Context, c *code) error {
 	c.users--
 	last := c.users == 0
 	if last {
-		delete(e.codes, c.digest)
+		delete(e.codes, c.id)
 	}
 	e.mu.Unlock()
 	if !last || c.compiled == nil {

@@ -1,0 +1,134 @@
+package engine
+
+import (
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/holdfast-policy/holdfast/sdk/wasm"
+)
+
+// A worker answers one byte and what belongs to it.
+const (
+	answerCode    = 'c' // an artefact
+	answerRefused = 'r' // length, a wasm.Refusal in JSON
+	answerFailed  = 'e' // length, an error's text
+)
+
+// maxReport bounds the words of a worker.
+const maxReport = 16 << 10
+
+func writeReport(w io.Writer, kind byte, text []byte) error {
+	text = text[:min(len(text), maxReport)]
+	head := binary.BigEndian.AppendUint32([]byte{kind}, uint32(len(text)))
+	_, err := w.Write(append(head, text...))
+	return err
+}
+
+// An artefact is written as the name of the code, the lengths of the rewritten
+// module and of the code, and both. So it comes from workers and lies in caches.
+const (
+	nameBytes = 64 // hexadecimal
+	headBytes = nameBytes + 4 + 8
+)
+
+func writeArtefact(w io.Writer, name string, module []byte, code io.Reader, size int64) error {
+	if len(name) != nameBytes {
+		return fmt.Errorf("wazero's file has the name %q", name)
+	}
+	head := append(make([]byte, 0, headBytes), name...)
+	head = binary.BigEndian.AppendUint32(head, uint32(len(module)))
+	head = binary.BigEndian.AppendUint64(head, uint64(size))
+	for _, part := range [][]byte{head, module} {
+		if _, err := w.Write(part); err != nil {
+			return err
+		}
+	}
+	_, err := io.CopyN(w, code, size)
+	return err
+}
+
+// errGarbage is for what no worker of ours says.
+var errGarbage = errors.New("not an answer")
+
+// readArtefact reads what writeArtefact wrote and believes none of it beyond the
+// limits. The code goes to a file in dir that nobody else can write to.
+func readArtefact(r io.Reader, dir string, maxModule, maxCode int64) (_ *artefact, err error) {
+	var head [headBytes]byte
+	if _, err := io.ReadFull(r, head[:]); err != nil {
+		return nil, fmt.Errorf("%w: %w", errGarbage, err)
+	}
+	a := &artefact{name: string(head[:nameBytes])}
+	moduleSize := int64(binary.BigEndian.Uint32(head[nameBytes:]))
+	size := binary.BigEndian.Uint64(head[nameBytes+4:])
+	if _, err := hex.DecodeString(a.name); err != nil || moduleSize > maxModule || size > uint64(maxCode) {
+		return nil, fmt.Errorf("%w: name %.80q, %d bytes of module, %d of code", errGarbage, a.name, moduleSize, size)
+	}
+	a.module = make([]byte, moduleSize)
+	if _, err := io.ReadFull(r, a.module); err != nil {
+		return nil, fmt.Errorf("%w: module: %w", errGarbage, err)
+	}
+	if a.code, a.path, err = privateFile(dir); err != nil {
+		return nil, err
+	}
+	if err := a.fill(r, int64(size)); err != nil {
+		a.close()
+		return nil, fmt.Errorf("%w: code: %w", errGarbage, err)
+	}
+	return a, nil
+}
+
+// readAnswer reads what a worker says after it was sent the module, to its end.
+func readAnswer(r io.Reader, j job) (*artefact, error) {
+	var kind [1]byte
+	if _, err := io.ReadFull(r, kind[:]); err != nil {
+		return nil, fmt.Errorf("%w: %w", errGarbage, err)
+	}
+	switch kind[0] {
+	case answerCode:
+		a, err := readArtefact(r, j.keep, j.maxRewritten(), j.maxCode())
+		if err != nil {
+			return nil, err
+		}
+		if n, _ := r.Read(kind[:]); n != 0 {
+			a.close()
+			return nil, fmt.Errorf("%w: more behind the code", errGarbage)
+		}
+		return a, nil
+	case answerRefused, answerFailed:
+		return nil, readReport(r, kind[0])
+	}
+	return nil, fmt.Errorf("%w: begins with %#x", errGarbage, kind[0])
+}
+
+// readReport returns the error that a worker reports.
+func readReport(r io.Reader, kind byte) error {
+	var size [4]byte
+	if _, err := io.ReadFull(r, size[:]); err != nil {
+		return fmt.Errorf("%w: %w", errGarbage, err)
+	}
+	length := binary.BigEndian.Uint32(size[:])
+	if length > maxReport {
+		return fmt.Errorf("%w: a report of %d bytes", errGarbage, length)
+	}
+	text := make([]byte, length)
+	if _, err := io.ReadFull(r, text); err != nil {
+		return fmt.Errorf("%w: report: %w", errGarbage, err)
+	}
+	if kind == answerFailed {
+		return &failure{string(text)}
+	}
+	refusal := new(wasm.Refusal)
+	if err := json.Unmarshal(text, refusal); err != nil {
+		return fmt.Errorf("%w: refusal: %w", errGarbage, err)
+	}
+	return refusal
+}
+
+// failure is the compiler's own error, as a worker tells it.
+type failure struct{ text string }
+
+func (f *failure) Error() string { return f.text }

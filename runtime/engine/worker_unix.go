@@ -1,0 +1,50 @@
+//go:build unix
+
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"syscall"
+)
+
+const (
+	workerNice  = 10
+	workerFiles = 32
+)
+
+// confine sets the limits of this process, which is a worker. What the platform
+// does not count is not limited: macOS takes no limit on address space.
+func confine(limits compileLimits, fileBytes int64) error {
+	debug.SetMemoryLimit(limits.Memory / 4 * 3)
+	// A pool of threads for all CPUs would only take more memory.
+	runtime.GOMAXPROCS(min(2, runtime.NumCPU()))
+	cpu := uint64(limits.CPU.Seconds())
+	errs := []error{
+		limit("core", syscall.RLIMIT_CORE, 0),
+		limit("CPU", syscall.RLIMIT_CPU, cpu),
+		limit("file size", syscall.RLIMIT_FSIZE, uint64(fileBytes)),
+		limit("files", syscall.RLIMIT_NOFILE, workerFiles),
+		confineMemory(uint64(limits.Memory)),
+		os.NewSyscallError("setpriority", syscall.Setpriority(syscall.PRIO_PGRP, 0, workerNice)),
+	}
+	return errors.Join(append(errs, forbid())...)
+}
+
+func limit(what string, resource int, n uint64) error {
+	var now syscall.Rlimit
+	if err := syscall.Getrlimit(resource, &now); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	n = min(n, uint64(now.Max)) // whoever started the parent may allow less
+	if err := syscall.Setrlimit(resource, &syscall.Rlimit{Cur: n, Max: n}); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	return nil
+}
+
+// kill ends a worker and what it may have started.
+func kill(p *os.Process) error { return syscall.Kill(-p.Pid, syscall.SIGKILL) }
