@@ -9,6 +9,7 @@ import (
 	"io"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -28,8 +29,17 @@ import (
 type host struct{ *loader.Host }
 
 func newHost(ctx context.Context) (*host, error) {
-	h, err := loader.NewHost(ctx)
+	h, err := loader.OpenHost(ctx, engine.Config{Worker: engine.Self(), Cache: codeDir()})
 	return &host{h}, err
+}
+
+// codeDir is where this user's compiled modules are; "" where users have no cache.
+func codeDir() string {
+	dir, err := os.UserCacheDir()
+	if err != nil {
+		return ""
+	}
+	return filepath.Join(dir, "holdfast", "compiled")
 }
 
 // findEntrypoint returns the number of the module's entry point that is path, or

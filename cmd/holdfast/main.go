@@ -11,6 +11,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/holdfast-policy/holdfast/runtime/engine"
 )
 
 // Exit codes that scripts can rely on.
@@ -22,6 +24,7 @@ const (
 )
 
 func main() {
+	engine.Worker()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once

@@ -14,11 +14,14 @@ import (
 	"testing"
 
 	"github.com/holdfast-policy/holdfast/internal/assembly"
+	"github.com/holdfast-policy/holdfast/runtime/engine"
 )
 
 // TestMain lets the test binary be the program: the story starts itself as
-// another process, and its children inherit the variable.
+// another process, and its children inherit the variable. What it compiles is
+// kept in a folder of the run.
 func TestMain(m *testing.M) {
+	engine.Worker()
 	const child = "HOLDFAST_CHILD"
 	if os.Getenv(child) != "" {
 		main()
@@ -26,7 +29,18 @@ func TestMain(m *testing.M) {
 	if err := os.Setenv(child, "1"); err != nil {
 		panic(err)
 	}
-	os.Exit(m.Run())
+	cache, err := os.MkdirTemp("", "holdfast-test-")
+	if err == nil {
+		err = os.Setenv("XDG_CACHE_HOME", cache)
+	}
+	if err != nil {
+		panic(err)
+	}
+	code := m.Run()
+	if err := os.RemoveAll(cache); err != nil {
+		panic(err)
+	}
+	os.Exit(code)
 }
 
 // tell runs the story in a fresh folder, with a plant before the proof.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/holdfast-policy/holdfast/internal/assembly"
 	"github.com/holdfast-policy/holdfast/internal/demo"
+	"github.com/holdfast-policy/holdfast/runtime/engine"
 	"github.com/holdfast-policy/holdfast/sdk/client"
 	"github.com/holdfast-policy/holdfast/sdk/policy"
 )
@@ -82,7 +83,7 @@ func up(ctx context.Context, e *env, f upFlags) error {
 		level = slog.LevelInfo
 	}
 	cfg := assembly.FleetConfig{
-		Dir: dir, Tenant: tenant, Regions: f.regions, Edges: f.edges,
+		Dir: dir, Tenant: tenant, Regions: f.regions, Edges: f.edges, Worker: engine.Self(),
 		Log: slog.New(slog.NewTextHandler(e.stderr, &slog.HandlerOptions{Level: level})),
 	}
 	assembly.ReserveForDisk()

@@ -14,6 +14,7 @@ import (
 	"syscall"
 
 	"github.com/holdfast-policy/holdfast/internal/assembly"
+	"github.com/holdfast-policy/holdfast/runtime/engine"
 )
 
 const usage = `holdfastd runs one part of a Holdfast fleet.
@@ -30,6 +31,7 @@ Example: holdfastd edge --config edge.yaml
 `
 
 func main() {
+	engine.Worker()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
@@ -100,7 +102,7 @@ func startEdge(ctx context.Context, file string, check bool, log *slog.Logger) (
 	if err != nil || check {
 		return nil, file + ": good", err
 	}
-	cfg.Log = log
+	cfg.Worker, cfg.Log = engine.Self(), log
 	assembly.ReserveForDisk()
 	e, err := assembly.StartEdge(ctx, cfg)
 	if err != nil {

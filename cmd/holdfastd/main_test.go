@@ -20,6 +20,7 @@ import (
 	"github.com/holdfast-policy/holdfast/control/jetstream"
 	"github.com/holdfast-policy/holdfast/internal/assembly"
 	"github.com/holdfast-policy/holdfast/runtime/edge"
+	"github.com/holdfast-policy/holdfast/runtime/engine"
 	"github.com/holdfast-policy/holdfast/runtime/loader"
 	"github.com/holdfast-policy/holdfast/sdk/audit"
 	"github.com/holdfast-policy/holdfast/sdk/bundle"
@@ -34,6 +35,7 @@ const timeout = 30 * time.Second
 // TestMain lets the test binary be the daemon: a child of a test is run with
 // the variable set.
 func TestMain(m *testing.M) {
+	engine.Worker()
 	if os.Getenv("HOLDFASTD_CHILD") != "" {
 		main()
 	}

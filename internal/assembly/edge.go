@@ -38,6 +38,9 @@ type EdgeConfig struct {
 	Dir          string
 	// Listen is the address of the HTTP front door; port 0 takes a free one.
 	Listen string
+	// Worker is the program that compiles policies: engine.Self() in a program
+	// whose main begins with engine.Worker(). "" compiles in this process.
+	Worker string
 	Root   *bundle.TrustRoot
 	// Folder is a folder of published releases, for an edge without regions.
 	Folder string
@@ -77,7 +80,7 @@ func StartEdge(ctx context.Context, cfg EdgeConfig) (_ *Edge, err error) {
 		}
 	}()
 	nodeConfig := edge.Config{
-		Tenant: cfg.Tenant, Name: cfg.Node, Dir: cfg.Dir, Root: cfg.Root, JournalFS: cfg.JournalFS, Log: cfg.Log,
+		Tenant: cfg.Tenant, Name: cfg.Node, Dir: cfg.Dir, Worker: cfg.Worker, Root: cfg.Root, JournalFS: cfg.JournalFS, Log: cfg.Log,
 	}
 	if cfg.Folder != "" {
 		nodeConfig.Source = &loader.FolderSource{Dir: cfg.Folder}

@@ -34,6 +34,9 @@ type Config struct {
 	Tenant, Name string
 	// Dir holds the journal, the log key and the last-known-good release.
 	Dir string
+	// Worker is the program that compiles modules in processes of its own, and
+	// what it makes is kept in CodeDir; "" compiles here and keeps nothing.
+	Worker string
 	// Root is the trust root whose keys must have signed what the node enforces.
 	Root *bundle.TrustRoot
 	// Source brings releases; nil means that only the node's own folder counts.
@@ -107,8 +110,13 @@ func KeyFile(dir string) string { return filepath.Join(dir, "log.key") }
 // JournalDir is where a node whose folder is dir keeps its journal.
 func JournalDir(dir string) string { return filepath.Join(dir, "journal") }
 
+// CodeDir is where a node whose folder is dir keeps compiled modules. Deleting it
+// costs compiling again.
+func CodeDir(dir string) string { return filepath.Join(dir, "compiled") }
+
 func (n *Node) prepare(ctx context.Context) (err error) {
-	if n.engine, err = engine.New(ctx, engine.Config{}); err != nil {
+	n.engine, err = engine.New(ctx, engine.Config{Worker: n.cfg.Worker, Cache: CodeDir(n.cfg.Dir), Log: n.log})
+	if err != nil {
 		return fmt.Errorf("engine: %w", err)
 	}
 	n.loader, err = loader.New(ctx, loader.Config{

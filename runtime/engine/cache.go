@@ -165,7 +165,7 @@ func writeEntry(w io.Writer, id identity, a *artefact) error {
 	if _, err := w.Write(id[:]); err != nil {
 		return err
 	}
-	return writeArtefact(w, a.name, a.module, io.NewSectionReader(a.code, 0, a.size), a.size)
+	return writeArtefact(w, a, io.NewSectionReader(a.code, 0, a.size))
 }
 
 func (c *cache) discard(id identity) error {

@@ -187,7 +187,7 @@ func (w *workshop) compile(ctx context.Context, r wazero.Runtime, spec Spec, id 
 			w.log.Warn("compiled module is not kept; the next start compiles it again", "module", spec.Name, "err", err)
 		}
 	}
-	return compiled, len(a.module), nil
+	return compiled, int(a.rewritten), nil
 }
 
 // recall takes the code from the cache, and discards what it does not believe.
@@ -211,7 +211,7 @@ func (w *workshop) recall(ctx context.Context, r wazero.Runtime, spec Spec, id i
 		w.log.Warn("compiled module discarded; it is compiled again", "module", spec.Name, "entry", fmt.Sprintf("%x", id), "err", err)
 		return nil, 0, false
 	}
-	return compiled, len(a.module), true
+	return compiled, int(a.rewritten), true
 }
 
 func isAny(err error, targets ...error) bool {
@@ -251,16 +251,17 @@ func (w *workshop) hand(ctx context.Context, r wazero.Runtime, a *artefact) (waz
 	defer os.Remove(at)
 	over, end := context.WithCancelCause(ctx)
 	end(errNotTaken)
-	return compileGuarded(experimental.WithCompilationWorkers(over, 2), r, a.module)
+	return compileGuarded(experimental.WithCompilationWorkers(over, 2), r, a.outline)
 }
 
 // An artefact is what a worker made of a module.
 type artefact struct {
-	name   string // of the code in wazero's cache
-	module []byte // rewritten
-	code   *os.File
-	path   string // leads to code
-	size   int64  // of code
+	name      string // of the code in wazero's cache, which depends on outline and CPU
+	rewritten uint32 // size of the rewritten module
+	outline   []byte // of the rewritten module
+	code      *os.File
+	path      string // leads to code
+	size      int64  // of code
 }
 
 func (a *artefact) close() {

@@ -116,10 +116,9 @@ func respond(stdout io.Writer, module []byte, j job) error {
 		text, err := json.Marshal(refusal)
 		return errors.Join(err, writeReport(stdout, answerRefused, text))
 	}
-	var name string
-	var code []byte
+	var made product
 	if err == nil {
-		name, code, err = compileFile(j.dir, rewritten)
+		made, err = produce(j.dir, rewritten)
 	}
 	if _, ok := errors.AsType[syscall.Errno](err); ok {
 		return err // of this machine, and not of the module
@@ -130,7 +129,27 @@ func respond(stdout io.Writer, module []byte, j job) error {
 	if _, err := stdout.Write([]byte{answerCode}); err != nil {
 		return err
 	}
-	return writeArtefact(stdout, name, rewritten, bytes.NewReader(code), int64(len(code)))
+	return writeArtefact(stdout, &made.artefact, bytes.NewReader(made.code))
+}
+
+// product is an artefact before it has a file.
+type product struct {
+	artefact
+	code []byte
+}
+
+// produce compiles the module, and then its outline, for the name alone.
+func produce(dir string, module []byte) (made product, err error) {
+	made.rewritten = uint32(len(module))
+	if made.outline, err = outline(module); err != nil {
+		return made, err
+	}
+	if _, made.code, err = compileFile(filepath.Join(dir, "module"), module); err != nil {
+		return made, err
+	}
+	made.size = int64(len(made.code))
+	made.name, _, err = compileFile(filepath.Join(dir, "outline"), made.outline)
+	return made, err
 }
 
 // compileFile compiles a module and returns what wazero wrote into its cache.

@@ -28,26 +28,28 @@ func writeReport(w io.Writer, kind byte, text []byte) error {
 	return err
 }
 
-// An artefact is written as the name of the code, the lengths of the rewritten
-// module and of the code, and both. So it comes from workers and lies in caches.
+// An artefact is written as the name of the code, the sizes of the rewritten
+// module, of the outline and of the code, the outline and the code. So it comes
+// from workers and lies in caches.
 const (
 	nameBytes = 64 // hexadecimal
-	headBytes = nameBytes + 4 + 8
+	headBytes = nameBytes + 4 + 4 + 8
 )
 
-func writeArtefact(w io.Writer, name string, module []byte, code io.Reader, size int64) error {
-	if len(name) != nameBytes {
-		return fmt.Errorf("wazero's file has the name %q", name)
+func writeArtefact(w io.Writer, a *artefact, code io.Reader) error {
+	if len(a.name) != nameBytes {
+		return fmt.Errorf("wazero's file has the name %q", a.name)
 	}
-	head := append(make([]byte, 0, headBytes), name...)
-	head = binary.BigEndian.AppendUint32(head, uint32(len(module)))
-	head = binary.BigEndian.AppendUint64(head, uint64(size))
-	for _, part := range [][]byte{head, module} {
+	head := append(make([]byte, 0, headBytes), a.name...)
+	head = binary.BigEndian.AppendUint32(head, a.rewritten)
+	head = binary.BigEndian.AppendUint32(head, uint32(len(a.outline)))
+	head = binary.BigEndian.AppendUint64(head, uint64(a.size))
+	for _, part := range [][]byte{head, a.outline} {
 		if _, err := w.Write(part); err != nil {
 			return err
 		}
 	}
-	_, err := io.CopyN(w, code, size)
+	_, err := io.CopyN(w, code, a.size)
 	return err
 }
 
@@ -61,14 +63,14 @@ func readArtefact(r io.Reader, dir string, maxModule, maxCode int64) (_ *artefac
 	if _, err := io.ReadFull(r, head[:]); err != nil {
 		return nil, fmt.Errorf("%w: %w", errGarbage, err)
 	}
-	a := &artefact{name: string(head[:nameBytes])}
-	moduleSize := int64(binary.BigEndian.Uint32(head[nameBytes:]))
-	size := binary.BigEndian.Uint64(head[nameBytes+4:])
-	if _, err := hex.DecodeString(a.name); err != nil || moduleSize > maxModule || size > uint64(maxCode) {
-		return nil, fmt.Errorf("%w: name %.80q, %d bytes of module, %d of code", errGarbage, a.name, moduleSize, size)
+	a := &artefact{name: string(head[:nameBytes]), rewritten: binary.BigEndian.Uint32(head[nameBytes:])}
+	outlineSize := int64(binary.BigEndian.Uint32(head[nameBytes+4:]))
+	size := binary.BigEndian.Uint64(head[nameBytes+8:])
+	if _, err := hex.DecodeString(a.name); err != nil || outlineSize > maxModule || size > uint64(maxCode) {
+		return nil, fmt.Errorf("%w: name %.80q, %d bytes of module, %d of code", errGarbage, a.name, outlineSize, size)
 	}
-	a.module = make([]byte, moduleSize)
-	if _, err := io.ReadFull(r, a.module); err != nil {
+	a.outline = make([]byte, outlineSize)
+	if _, err := io.ReadFull(r, a.outline); err != nil {
 		return nil, fmt.Errorf("%w: module: %w", errGarbage, err)
 	}
 	if a.code, a.path, err = privateFile(dir); err != nil {

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/holdfast-policy/holdfast/runtime/decide"
+	"github.com/holdfast-policy/holdfast/runtime/engine"
 	"github.com/holdfast-policy/holdfast/sdk/bundle"
 	"github.com/holdfast-policy/holdfast/sdk/policy"
 	"github.com/holdfast-policy/holdfast/sdk/wire"
@@ -144,15 +145,18 @@ func (l *Loader) activate(ctx context.Context, s *bundle.SignedRelease, source S
 	if err != nil {
 		return err
 	}
-	b := builder{engine: l.config.Engine, packages: packages, open: modules{}}
+	b := builder{engine: l.config.Engine, packages: packages, opened: modules{}}
 	set, err := b.build(ctx, s)
 	if err != nil {
-		return errors.Join(err, b.open.close(ctx))
+		if compile, ok := errors.AsType[*engine.CompileError](err); ok && compile.Passing {
+			err = temporary{err}
+		}
+		return errors.Join(err, b.opened.close(ctx))
 	}
 	if err := l.commit(ctx, s, next, set); err != nil {
-		return errors.Join(temporary{err}, b.open.close(ctx))
+		return errors.Join(temporary{err}, b.opened.close(ctx))
 	}
-	l.swap(set, b.open)
+	l.swap(set, b.opened)
 	return nil
 }
 
@@ -177,35 +181,61 @@ func (l *Loader) admit(s *bundle.SignedRelease) (bundle.Ratchet, error) {
 // packages returns the release's packages, each from the own folder or else from
 // the source, and then stored.
 func (l *Loader) packages(ctx context.Context, s *bundle.SignedRelease, source Source) (map[wire.Digest]*bundle.Package, error) {
-	out := map[wire.Digest]*bundle.Package{}
-	for _, p := range s.Points {
-		for _, ref := range p.Packages {
-			if out[ref.Digest] != nil {
-				continue
-			}
-			pkg, err := l.fetch(ctx, ref, source)
-			if err != nil {
+	refs := distinct(s)
+	out := make(map[wire.Digest]*bundle.Package, len(refs))
+	stored := make([]*bundle.Package, len(refs))
+	missing := make([]error, len(refs))
+	_ = each(len(refs), func(i int) error { // what is missing stops nothing
+		stored[i], missing[i] = l.stored(refs[i])
+		return nil
+	})
+	for i, ref := range refs {
+		if missing[i] != nil {
+			var err error
+			if stored[i], err = l.fetch(ctx, ref, source, missing[i]); err != nil {
 				return nil, temporary{fmt.Errorf("package %s %s: %w", ref.Name, ref.Digest, err)}
 			}
-			out[ref.Digest] = pkg
 		}
+		out[ref.Digest] = stored[i]
 	}
 	return out, nil
 }
 
-func (l *Loader) fetch(ctx context.Context, ref bundle.PackageRef, source Source) (*bundle.Package, error) {
-	file, err := l.store.pkg(ref.Digest, ref.Size)
-	if err == nil {
-		var pkg *bundle.Package
-		if pkg, err = openPackage(file, ref); err == nil {
-			return pkg, nil
+// distinct returns the first reference to each package of the release.
+func distinct(s *bundle.SignedRelease) (refs []*bundle.PackageRef) {
+	seen := map[wire.Digest]bool{}
+	for _, p := range s.Points {
+		for i := range p.Packages {
+			if ref := &p.Packages[i]; !seen[ref.Digest] {
+				seen[ref.Digest] = true
+				refs = append(refs, ref)
+			}
 		}
-		l.config.Log.Error("stored package is damaged", "package", ref.Digest.String(), "error", err)
 	}
-	if source == nil {
+	return refs
+}
+
+// stored returns a package from the own folder.
+func (l *Loader) stored(ref *bundle.PackageRef) (*bundle.Package, error) {
+	file, err := l.store.pkg(ref.Digest, ref.Size)
+	if err != nil {
 		return nil, err
 	}
-	if file, err = source.Package(ctx, ref.Digest, ref.Size); err != nil {
+	pkg, err := openPackage(file, ref)
+	if err != nil {
+		l.config.Log.Error("stored package is damaged", "package", ref.Digest.String(), "error", err)
+	}
+	return pkg, err
+}
+
+// fetch returns a package from the source; without one there is only the reason
+// why it is not in the own folder.
+func (l *Loader) fetch(ctx context.Context, ref *bundle.PackageRef, source Source, missing error) (*bundle.Package, error) {
+	if source == nil {
+		return nil, missing
+	}
+	file, err := source.Package(ctx, ref.Digest, ref.Size)
+	if err != nil {
 		return nil, err
 	}
 	pkg, err := openPackage(file, ref)
@@ -215,7 +245,7 @@ func (l *Loader) fetch(ctx context.Context, ref bundle.PackageRef, source Source
 	return pkg, l.store.putPackage(ref.Digest, file)
 }
 
-func openPackage(file []byte, ref bundle.PackageRef) (*bundle.Package, error) {
+func openPackage(file []byte, ref *bundle.PackageRef) (*bundle.Package, error) {
 	pkg, digest, err := bundle.OpenPackage(file, int(ref.Size))
 	if err != nil {
 		return nil, err

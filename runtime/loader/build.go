@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"runtime"
 	"slices"
+	"sync"
+	"sync/atomic"
 
 	"github.com/holdfast-policy/holdfast/runtime/decide"
 	"github.com/holdfast-policy/holdfast/runtime/engine"
@@ -35,10 +38,13 @@ func (m modules) close(ctx context.Context) error {
 type builder struct {
 	engine   *engine.Engine
 	packages map[wire.Digest]*bundle.Package
-	open     modules
+	opened   modules // by points
 }
 
 func (b *builder) build(ctx context.Context, s *bundle.SignedRelease) (*decide.Set, error) {
+	if err := b.loadAll(ctx, s); err != nil {
+		return nil, err
+	}
 	set := &decide.Set{Epoch: s.Epoch, Release: s.Digest, Points: make(map[string]*decide.Point, len(s.Points))}
 	for i := range s.Points {
 		p, err := b.point(ctx, &s.Points[i])
@@ -47,20 +53,86 @@ func (b *builder) build(ctx context.Context, s *bundle.SignedRelease) (*decide.S
 		}
 		set.Points[p.Name] = p
 	}
-	tested := map[wire.Digest]bool{}
+	return set, b.testAll(ctx, s)
+}
+
+// loadAll opens the modules of all points, as many at once as there are threads.
+func (b *builder) loadAll(ctx context.Context, s *bundle.SignedRelease) error {
+	type opening struct {
+		point string
+		ref   *bundle.PackageRef
+		key   moduleKey
+		m     *engine.Module
+	}
+	var openings []opening
+	seen := map[moduleKey]bool{}
 	for _, p := range s.Points {
 		for i := range p.Packages {
 			ref := &p.Packages[i]
-			if tested[ref.Digest] {
-				continue
+			key, err := keyOf(ref.Digest, b.packages[ref.Digest].Merged(ref.Params))
+			if err != nil {
+				return fmt.Errorf("point %s: package %s %s: %w", p.Name, ref.Name, ref.Digest, err)
 			}
-			tested[ref.Digest] = true
-			if err := b.test(ctx, ref); err != nil {
-				return nil, fmt.Errorf("package %s %s: %w", ref.Name, ref.Digest, err)
+			if !seen[key] {
+				openings = append(openings, opening{point: p.Name, ref: ref, key: key})
 			}
+			seen[key] = true
 		}
 	}
-	return set, nil
+	err := each(len(openings), func(i int) (err error) {
+		o := &openings[i]
+		pkg := b.packages[o.ref.Digest]
+		if o.m, err = b.open(ctx, pkg, pkg.Merged(o.ref.Params)); err != nil {
+			return fmt.Errorf("point %s: package %s %s: %w", o.point, o.ref.Name, o.ref.Digest, err)
+		}
+		return nil
+	})
+	for _, o := range openings {
+		if o.m != nil {
+			b.opened[o.key] = o.m
+		}
+	}
+	return err
+}
+
+// testAll runs the golden vectors of each package.
+func (b *builder) testAll(ctx context.Context, s *bundle.SignedRelease) error {
+	refs := distinct(s)
+	return each(len(refs), func(i int) error {
+		if err := b.test(ctx, refs[i]); err != nil {
+			return fmt.Errorf("package %s %s: %w", refs[i].Name, refs[i].Digest, err)
+		}
+		return nil
+	})
+}
+
+// each runs f for 0 to n-1, as many at once as there are threads, and returns
+// the error of the lowest that failed; those after it may not have run.
+func each(n int, f func(int) error) error {
+	errs := make([]error, n)
+	var next, failed atomic.Int64
+	failed.Store(int64(n))
+	var running sync.WaitGroup
+	for range min(n, runtime.GOMAXPROCS(0)) {
+		running.Go(func() {
+			for i := next.Add(1) - 1; i < failed.Load(); i = next.Add(1) - 1 {
+				if errs[i] = f(int(i)); errs[i] != nil {
+					lower(&failed, i)
+				}
+			}
+		})
+	}
+	running.Wait()
+	if i := failed.Load(); i < int64(n) {
+		return errs[i]
+	}
+	return nil
+}
+
+// lower sets n to i when that is less.
+func lower(n *atomic.Int64, i int64) {
+	for have := n.Load(); i < have && !n.CompareAndSwap(have, i); have = n.Load() {
+	}
 }
 
 func (b *builder) point(ctx context.Context, p *bundle.Point) (*decide.Point, error) {
@@ -85,7 +157,7 @@ func (b *builder) module(ctx context.Context, ref *bundle.PackageRef) (decide.Mo
 		return decide.Module{}, err
 	}
 	params := pkg.Merged(ref.Params)
-	m, key, err := b.load(ctx, ref.Digest, pkg, params, b.open)
+	m, key, err := b.load(ctx, ref.Digest, pkg, params, b.opened)
 	if err != nil {
 		return decide.Module{}, err
 	}
@@ -109,25 +181,34 @@ func (b *builder) module(ctx context.Context, ref *bundle.PackageRef) (decide.Mo
 // load opens the package's module with params, or returns the one that is open
 // in one of the sets; a new one belongs to the first.
 func (b *builder) load(ctx context.Context, d wire.Digest, pkg *bundle.Package, params map[string]any, sets ...modules) (m *engine.Module, key moduleKey, err error) {
-	raw, err := wire.Marshal(params)
-	if err != nil {
-		return nil, key, fmt.Errorf("parameters: %w", err)
+	if key, err = keyOf(d, params); err != nil {
+		return nil, key, err
 	}
-	key = moduleKey{pkg: d, params: wire.Sum(raw)}
 	for _, set := range sets {
 		if m := set[key]; m != nil {
 			return m, key, nil
 		}
 	}
+	if m, err = b.open(ctx, pkg, params); err == nil {
+		sets[0][key] = m
+	}
+	return m, key, err
+}
+
+func keyOf(d wire.Digest, params map[string]any) (moduleKey, error) {
+	raw, err := wire.Marshal(params)
+	if err != nil {
+		return moduleKey{}, fmt.Errorf("parameters: %w", err)
+	}
+	return moduleKey{pkg: d, params: wire.Sum(raw)}, nil
+}
+
+func (b *builder) open(ctx context.Context, pkg *bundle.Package, params map[string]any) (*engine.Module, error) {
 	spec, err := newSpec(pkg, params)
 	if err != nil {
-		return nil, key, err
+		return nil, err
 	}
-	if m, err = b.engine.Load(ctx, spec); err != nil {
-		return nil, key, err
-	}
-	sets[0][key] = m
-	return m, key, nil
+	return b.engine.Load(ctx, spec)
 }
 
 // test runs the package's golden vectors, with the package's own parameters and
@@ -148,7 +229,7 @@ func (b *builder) test(ctx context.Context, ref *bundle.PackageRef) (err error) 
 	own := modules{}
 	defer func() { err = errors.Join(err, own.close(ctx)) }()
 	for _, group := range groups {
-		m, _, err := b.load(ctx, ref.Digest, group, group.Params, own, b.open)
+		m, _, err := b.load(ctx, ref.Digest, group, group.Params, own, b.opened)
 		if err != nil {
 			return err
 		}

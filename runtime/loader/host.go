@@ -17,9 +17,12 @@ type Host struct {
 	open   []*engine.Module
 }
 
-// NewHost makes a host with an engine of its own.
-func NewHost(ctx context.Context) (*Host, error) {
-	e, err := engine.New(ctx, engine.Config{})
+// NewHost makes a host with an engine of its own, which compiles in this process.
+func NewHost(ctx context.Context) (*Host, error) { return OpenHost(ctx, engine.Config{}) }
+
+// OpenHost makes a host with an engine of its own.
+func OpenHost(ctx context.Context, config engine.Config) (*Host, error) {
+	e, err := engine.New(ctx, config)
 	if err != nil {
 		return nil, err
 	}

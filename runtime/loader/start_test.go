@@ -1,0 +1,118 @@
+package loader_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/compile"
+
+	"github.com/holdfast-policy/holdfast/runtime/engine"
+	"github.com/holdfast-policy/holdfast/runtime/loader"
+	"github.com/holdfast-policy/holdfast/sdk/abi"
+	"github.com/holdfast-policy/holdfast/sdk/bundle"
+	"github.com/holdfast-policy/holdfast/sdk/policy"
+)
+
+// TestMain lets the test binary be its own compile worker.
+func TestMain(m *testing.M) {
+	engine.Worker()
+	os.Exit(m.Run())
+}
+
+// regoPackage is a package of about 130 KB whose module no other one equals.
+func regoPackage(tb testing.TB, number int) *bundle.Package {
+	tb.Helper()
+	source := fmt.Sprintf("package p\n\ndefault allow := false\n\nallow if input.n == %d\n", number)
+	c := compile.New().WithTarget(compile.TargetWasm).WithEntrypoints("p/allow").
+		WithFS(fstest.MapFS{"p.rego": {Data: []byte(source)}}).WithPaths("p.rego").WithRegoVersion(ast.RegoV1)
+	if err := c.Build(context.Background()); err != nil {
+		tb.Fatal(err)
+	}
+	return &bundle.Package{
+		Manifest: bundle.Manifest{Name: fmt.Sprintf("rego-%d", number), ABI: string(abi.OPA1), Class: bundle.ClassPolicy, Entrypoint: "p/allow"},
+		Module:   c.Bundle().WasmModules[0].Raw,
+		Vectors: []bundle.Vector{
+			{Name: "no", Point: policy.PointCustom, Request: []byte(`{"document":{"n":-1}}`), Expect: bundle.Expect{Verdict: policy.Deny}},
+			{Name: "yes", Point: policy.PointCustom, Request: fmt.Appendf(nil, `{"document":{"n":%d}}`, number), Expect: bundle.Expect{Verdict: policy.Allow}},
+		},
+	}
+}
+
+// start brings the release in w's folder into force as a node does that starts.
+func (w *world) start(b *testing.B, config engine.Config) {
+	b.Helper()
+	e, err := engine.New(context.Background(), config)
+	if err != nil {
+		b.Fatal(err)
+	}
+	c := w.config()
+	c.Engine = e
+	l, err := loader.New(context.Background(), c)
+	if err != nil || l.Set() == nil {
+		b.Fatalf("%v: %+v", err, l.Status())
+	}
+	b.StopTimer()
+	if err := errors.Join(l.Close(context.Background()), e.Close(context.Background())); err != nil {
+		b.Fatal(err)
+	}
+	b.StartTimer()
+}
+
+// starts measures starts, and the CPU time of this process in them, which other
+// work on the machine disturbs less.
+func (w *world) starts(b *testing.B, config engine.Config, before func() error) {
+	var cpu time.Duration
+	for b.Loop() {
+		if err := before(); err != nil {
+			b.Fatal(err)
+		}
+		begin := cpuTime(b)
+		w.start(b, config)
+		cpu += cpuTime(b) - begin
+	}
+	b.ReportMetric(float64(cpu.Milliseconds())/float64(b.N), "cpu-ms/op")
+}
+
+func cpuTime(b *testing.B) time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// BenchmarkStart is a node that starts with its own folder, up to the set in
+// force, vectors included: with nothing compiled before, and with everything.
+func BenchmarkStart(b *testing.B) {
+	for _, policies := range []int{1, 100} {
+		w := newWorld(b)
+		var refs []bundle.PackageRef
+		for n := range policies {
+			refs = append(refs, w.publish(regoPackage(b, n)))
+		}
+		l := w.open(nil)
+		release := w.release(1)
+		release.Points = nil
+		for group := range slices.Chunk(refs, 10) {
+			p := bundle.Point{Name: fmt.Sprintf("point_%d", len(release.Points)), Durability: policy.Synced, Packages: group}
+			release.Points = append(release.Points, p)
+		}
+		w.offer(l, w.sign(release))
+		config := engine.Config{Worker: engine.Self(), Cache: filepath.Join(b.TempDir(), "compiled")}
+		nothing := func() error { return nil }
+		b.Run(fmt.Sprintf("policies=%d/in-process", policies), func(b *testing.B) { w.starts(b, engine.Config{}, nothing) })
+		b.Run(fmt.Sprintf("policies=%d/cold", policies), func(b *testing.B) {
+			w.starts(b, config, func() error { return os.RemoveAll(config.Cache) })
+		})
+		b.Run(fmt.Sprintf("policies=%d/warm", policies), func(b *testing.B) { w.starts(b, config, nothing) })
+	}
+}
