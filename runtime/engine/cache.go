@@ -110,7 +110,7 @@ func (c *cache) read(f *os.File, id identity, dir string) (*artefact, error) {
 	}
 	largest := job{class: wasm.LanguageRuntime}
 	a, err := readArtefact(body, dir, min(info.Size(), largest.maxRewritten()), min(info.Size(), largest.maxCode()))
-	if errors.Is(err, errGarbage) {
+	if isAny(err, errGarbage, errCut) {
 		return nil, errEntry
 	} else if err != nil {
 		return nil, err

@@ -103,6 +103,7 @@ func newWorkshop(config Config, inUse func(identity) bool) (*workshop, error) {
 	if w.log == nil {
 		w.log = slog.Default()
 	}
+	withholdFiles()
 	if err := w.openDoor(); err != nil {
 		return nil, fmt.Errorf("private folder: %w", err)
 	}

@@ -53,15 +53,17 @@ func writeArtefact(w io.Writer, a *artefact, code io.Reader) error {
 	return err
 }
 
-// errGarbage is for what no worker of ours says.
-var errGarbage = errors.New("not an answer")
+var (
+	errGarbage = errors.New("not an answer")         // no worker of ours says this
+	errCut     = errors.New("the answer ends early") // the worker has ended
+)
 
 // readArtefact reads what writeArtefact wrote and believes none of it beyond the
 // limits. The code goes to a file in dir that nobody else can write to.
 func readArtefact(r io.Reader, dir string, maxModule, maxCode int64) (_ *artefact, err error) {
 	var head [headBytes]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {
-		return nil, fmt.Errorf("%w: %w", errGarbage, err)
+		return nil, fmt.Errorf("%w: %w", errCut, err)
 	}
 	a := &artefact{name: string(head[:nameBytes]), rewritten: binary.BigEndian.Uint32(head[nameBytes:])}
 	outlineSize := int64(binary.BigEndian.Uint32(head[nameBytes+4:]))
@@ -71,14 +73,14 @@ func readArtefact(r io.Reader, dir string, maxModule, maxCode int64) (_ *artefac
 	}
 	a.outline = make([]byte, outlineSize)
 	if _, err := io.ReadFull(r, a.outline); err != nil {
-		return nil, fmt.Errorf("%w: module: %w", errGarbage, err)
+		return nil, fmt.Errorf("%w: outline: %w", errCut, err)
 	}
 	if a.code, a.path, err = privateFile(dir); err != nil {
 		return nil, err
 	}
 	if err := a.fill(r, int64(size)); err != nil {
 		a.close()
-		return nil, fmt.Errorf("%w: code: %w", errGarbage, err)
+		return nil, fmt.Errorf("%w: code: %w", errCut, err)
 	}
 	return a, nil
 }
@@ -87,7 +89,7 @@ func readArtefact(r io.Reader, dir string, maxModule, maxCode int64) (_ *artefac
 func readAnswer(r io.Reader, j job) (*artefact, error) {
 	var kind [1]byte
 	if _, err := io.ReadFull(r, kind[:]); err != nil {
-		return nil, fmt.Errorf("%w: %w", errGarbage, err)
+		return nil, fmt.Errorf("%w: %w", errCut, err)
 	}
 	switch kind[0] {
 	case answerCode:
@@ -110,7 +112,7 @@ func readAnswer(r io.Reader, j job) (*artefact, error) {
 func readReport(r io.Reader, kind byte) error {
 	var size [4]byte
 	if _, err := io.ReadFull(r, size[:]); err != nil {
-		return fmt.Errorf("%w: %w", errGarbage, err)
+		return fmt.Errorf("%w: %w", errCut, err)
 	}
 	length := binary.BigEndian.Uint32(size[:])
 	if length > maxReport {
@@ -118,7 +120,7 @@ func readReport(r io.Reader, kind byte) error {
 	}
 	text := make([]byte, length)
 	if _, err := io.ReadFull(r, text); err != nil {
-		return fmt.Errorf("%w: report: %w", errGarbage, err)
+		return fmt.Errorf("%w: report: %w", errCut, err)
 	}
 	if kind == answerFailed {
 		return &failure{string(text)}

@@ -11,6 +11,9 @@ import (
 // worker ends at its limits or when it answers.
 func attributes() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
 
+// withholdFiles does nothing: what this program inherited, workers inherit.
+func withholdFiles() {}
+
 // confineMemory limits nothing: this platform counts no memory that Go uses. The
 // collector's own limit and the CPU limit remain.
 func confineMemory(uint64) error { return nil }

@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"syscall"
 
@@ -12,6 +13,12 @@ import (
 // attributes give a worker a process group of its own and the parent's death.
 func attributes() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+}
+
+// withholdFiles keeps from workers the descriptors that whoever started this
+// program left open. Those that Go opens are not inherited anyway.
+func withholdFiles() {
+	_ = unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC) // before Linux 5.11 they stay open
 }
 
 // confineMemory allows bytes of memory beyond what the program has mapped

@@ -12,6 +12,8 @@ import (
 
 func attributes() *syscall.SysProcAttr { return nil }
 
+func withholdFiles() {}
+
 func confine(compileLimits, int64) error { return errors.ErrUnsupported }
 
 func kill(p *os.Process) error { return p.Kill() }

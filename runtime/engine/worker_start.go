@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -38,6 +39,9 @@ func runWorker(ctx context.Context, program string, j job, module []byte) (*arte
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	p, err := startProcess(bounded, program, j)
+	if ctx.Err() != nil && err != nil {
+		return nil, fmt.Errorf("compile: %w", context.Cause(ctx))
+	}
 	if err != nil {
 		return nil, &CompileError{Reason: err.Error(), Passing: true}
 	}
@@ -54,13 +58,15 @@ func runWorker(ctx context.Context, program string, j job, module []byte) (*arte
 	}
 	var refusal *wasm.Refusal
 	var own *failure
-	if errors.As(err, &refusal) || errors.As(err, &own) {
+	switch {
+	case errors.As(err, &refusal), errors.As(err, &own):
 		return nil, err
-	}
-	if ctx.Err() != nil {
+	case errors.Is(err, errGarbage):
+		return nil, &CompileError{Reason: fmt.Sprintf("the compiler answered garbage: %v", err)}
+	case ctx.Err() != nil:
 		return nil, fmt.Errorf("compile: %w", context.Cause(ctx))
 	}
-	return nil, p.verdict(context.Cause(bounded), j.limits, errors.Join(err, ended))
+	return nil, p.verdict(context.Cause(bounded), j.limits, cmp.Or(err, ended))
 }
 
 // process is a worker as its parent sees it.
@@ -94,31 +100,33 @@ func (p *process) converse(ctx context.Context, module []byte, j job) (*artefact
 	stop := context.AfterFunc(ctx, func() { p.stdin.Close(); p.stdout.Close() })
 	defer stop()
 	hello := make([]byte, len(ready))
-	if _, err := io.ReadFull(p.stdout, hello); err != nil || string(hello) != ready {
+	if _, err := io.ReadFull(p.stdout, hello); err != nil {
+		return nil, fmt.Errorf("%w: greeting: %w", errCut, err)
+	}
+	if string(hello) != ready {
 		return nil, fmt.Errorf("%w: %q is no greeting", errGarbage, hello)
 	}
 	if _, err := p.stdin.Write(module); err != nil {
-		return nil, fmt.Errorf("%w: %w", errGarbage, err)
+		return nil, fmt.Errorf("%w: %w", errCut, err)
 	}
 	if err := p.stdin.Close(); err != nil {
-		return nil, fmt.Errorf("%w: %w", errGarbage, err)
+		return nil, fmt.Errorf("%w: %w", errCut, err)
 	}
 	return readAnswer(p.stdout, j)
 }
 
 // verdict says why a worker that has ended gave no answer.
 func (p *process) verdict(cause error, limits compileLimits, err error) *CompileError {
-	state := p.cmd.ProcessState
-	said := p.stderr.String()
+	state, said := p.cmd.ProcessState, p.stderr.String()
 	switch {
 	case strings.Contains(said, "out of memory") || strings.Contains(said, "cannot allocate memory"):
 		return &CompileError{Reason: fmt.Sprintf("the compiler exceeded %d MiB of memory", limits.Memory>>20)}
-	case state != nil && state.UserTime()+state.SystemTime() >= limits.CPU-limits.CPU/10 && !state.Success():
+	case state.UserTime()+state.SystemTime() >= limits.CPU-limits.CPU/10 && !state.Success():
 		return &CompileError{Reason: fmt.Sprintf("the compiler exceeded %v of CPU", limits.CPU)}
-	case cause == errWall:
+	case errors.Is(cause, errWall):
 		return &CompileError{Reason: fmt.Sprintf("the compiler exceeded %v", limits.Wall), Passing: true}
-	case state == nil || !state.Exited():
-		return &CompileError{Reason: fmt.Sprintf("the compiler was killed: %v", err), Passing: true}
+	case !state.Exited():
+		return &CompileError{Reason: fmt.Sprintf("the compiler was killed: %v", state), Passing: true}
 	case !state.Success():
 		line, _, _ := strings.Cut(said, "\n")
 		return &CompileError{Reason: fmt.Sprintf("the compiler broke: %v: %s", state, line), Passing: state.ExitCode() == workerTrouble}
