@@ -331,6 +331,9 @@ func TestEviction(t *testing.T) {
 	if err := errors.Join(os.WriteFile(old, []byte("half"), 0o600), os.WriteFile(young, []byte("half"), 0o600), os.Chtimes(old, long, long)); err != nil {
 		t.Fatal(err)
 	}
+	if err := os.Chtimes(s.entry(1), long, long); err != nil { // it would be the first to go
+		t.Fatal(err)
+	}
 	s.cache.max = info.Size()*3 + 100
 	for n := byte(2); n < 6; n++ {
 		s.check(t, n)

@@ -233,7 +233,7 @@ func (w *workshop) make(ctx context.Context, spec Spec) (*artefact, error) {
 	}
 	dir, err := os.MkdirTemp(w.dir, "worker-")
 	if err != nil {
-		return nil, &CompileError{Reason: err.Error(), Passing: true}
+		return nil, &CompileError{Reason: err.Error(), Passing: true, untried: true}
 	}
 	defer os.RemoveAll(dir)
 	return runWorker(ctx, w.worker, job{dir: dir, keep: w.dir, class: spec.Class, kind: spec.ABI, limits: limits}, spec.Wasm)

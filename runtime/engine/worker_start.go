@@ -23,6 +23,8 @@ type CompileError struct {
 	// Passing reports that the cause may lie in the machine and not in the module:
 	// the same module may be compiled later.
 	Passing bool
+
+	untried bool // no worker had the module
 }
 
 func (e *CompileError) Error() string { return "compile: " + e.Reason }
@@ -43,7 +45,7 @@ func runWorker(ctx context.Context, program string, j job, module []byte) (*arte
 		return nil, fmt.Errorf("compile: %w", context.Cause(ctx))
 	}
 	if err != nil {
-		return nil, &CompileError{Reason: err.Error(), Passing: true}
+		return nil, &CompileError{Reason: err.Error(), Passing: true, untried: true}
 	}
 	a, err := p.converse(bounded, module, j)
 	if errors.Is(err, errGarbage) {
@@ -177,7 +179,7 @@ func (q *quarantine) check(id identity) error {
 // add holds a module whose worker broke; any other error is no reason to.
 func (q *quarantine) add(id identity, err error) {
 	why, ok := errors.AsType[*CompileError](err)
-	if !ok {
+	if !ok || why.untried {
 		return
 	}
 	q.mu.Lock()

@@ -47,6 +47,27 @@ func regoPackage(tb testing.TB, number int) *bundle.Package {
 	}
 }
 
+// A machine that cannot start a worker now is no reason to give a release up.
+func TestWorkerTriedAgain(t *testing.T) {
+	w := newWorld(t)
+	worker := filepath.Join(t.TempDir(), "worker")
+	e, err := engine.New(context.Background(), engine.Config{Worker: worker})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { e.Close(context.Background()) })
+	l := w.open(func(c *loader.Config) { c.Engine = e })
+	var why *engine.CompileError
+	if err := l.Offer(context.Background(), w.verdict(1, policy.Allow)); !errors.As(err, &why) || l.Set() != nil {
+		t.Fatalf("without a worker: %v", err)
+	}
+	if err := os.Symlink(os.Args[0], worker); err != nil {
+		t.Fatal(err)
+	}
+	w.run(l)
+	<-w.recorded
+}
+
 // start brings the release in w's folder into force as a node does that starts.
 func (w *world) start(b *testing.B, config engine.Config) {
 	b.Helper()
