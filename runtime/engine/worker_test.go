@@ -128,7 +128,7 @@ func TestLimitsBite(t *testing.T) {
 		"exceeded 100ms":     engine.WithLimits(apart(t), time.Minute, 100*time.Millisecond, huge),
 	}
 	if !raceDetector { // which maps all memory before the limit is set
-		cases["exceeded 32 MiB of memory"] = engine.WithLimits(apart(t), time.Minute, time.Minute, 32<<20)
+		cases["exceeded 16 MiB of memory"] = engine.WithLimits(apart(t), time.Minute, time.Minute, 16<<20)
 	}
 	for want, config := range cases {
 		e := newEngine(t, config)
