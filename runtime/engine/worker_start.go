@@ -131,7 +131,7 @@ func (p *process) verdict(cause error, limits compileLimits, err error) *Compile
 		return &CompileError{Reason: fmt.Sprintf("the compiler was killed: %v", state), Passing: true}
 	case !state.Success():
 		line, _, _ := strings.Cut(said, "\n")
-		return &CompileError{Reason: fmt.Sprintf("the compiler broke: %v: %s", state, line), Passing: state.ExitCode() == workerTrouble}
+		return &CompileError{Reason: fmt.Sprintf("the compiler broke: %v: %s", state, line), Passing: state.ExitCode() == workerTrouble || strings.Contains(said, "OS thread") || strings.Contains(said, "pthread_create")}
 	}
 	return &CompileError{Reason: fmt.Sprintf("the compiler answered garbage: %v", err)}
 }
