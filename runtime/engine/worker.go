@@ -54,9 +54,9 @@ type compileLimits struct {
 // CPU time, because a busy machine is not the module's fault.
 func limitsOf(class wasm.Class) compileLimits {
 	if class == wasm.LanguageRuntime {
-		return compileLimits{CPU: 30 * time.Second, Wall: time.Minute, Memory: 2 << 30}
+		return compileLimits{CPU: 30 * time.Second, Wall: 2 * time.Minute, Memory: 2 << 30}
 	}
-	return compileLimits{CPU: 5 * time.Second, Wall: 15 * time.Second, Memory: 1 << 30}
+	return compileLimits{CPU: 5 * time.Second, Wall: 30 * time.Second, Memory: 1 << 30}
 }
 
 // job is what a worker is told before it is sent the module.
