@@ -25,9 +25,11 @@ const workerName = "holdfast-compile"
 // ready is what a worker says when its limits are in place. Before, it reads nothing.
 const ready = "holdfast worker 1\n"
 
-// workerTrouble is the exit code of a worker that this machine kept from its
-// work. Go's own for a crash is 2.
-const workerTrouble = 1
+// Exit codes of workers. Go's own for a crash is 2.
+const (
+	workerTrouble = 1 // this machine kept it from its work
+	workerSpent   = 4 // it has used its CPU time
+)
 
 // Worker compiles one module and ends the process, when this process was
 // started as a compile worker; else it does nothing. It is the first call in

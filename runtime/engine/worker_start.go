@@ -123,7 +123,7 @@ func (p *process) verdict(cause error, limits compileLimits, err error) *Compile
 	switch {
 	case strings.Contains(said, "out of memory") || strings.Contains(said, "cannot allocate memory"):
 		return &CompileError{Reason: fmt.Sprintf("the compiler exceeded %d MiB of memory", limits.Memory>>20)}
-	case state.UserTime()+state.SystemTime() >= limits.CPU-limits.CPU/10 && !state.Success():
+	case state.ExitCode() == workerSpent:
 		return &CompileError{Reason: fmt.Sprintf("the compiler exceeded %v of CPU", limits.CPU)}
 	case errors.Is(cause, errWall):
 		return &CompileError{Reason: fmt.Sprintf("the compiler exceeded %v", limits.Wall), Passing: true}

@@ -157,7 +157,7 @@ func TestLimitsBite(t *testing.T) {
 // firstToFail names what of a test binary was the first to want memory. Binaries
 // of ours have neither a C library nor a race detector.
 func firstToFail(err error) string {
-	for _, name := range []string{"pthread_create", "ThreadSanitizer"} {
+	for _, name := range []string{"pthread_create", "ThreadSanitizer", "SIGSEGV"} {
 		if err != nil && strings.Contains(err.Error(), name) {
 			return name
 		}
