@@ -25,9 +25,11 @@ const workerName = "holdfast-compile"
 // ready is what a worker says when its limits are in place. Before, it reads nothing.
 const ready = "holdfast worker 1\n"
 
-// workerTrouble is the exit code of a worker that this machine kept from its
-// work. Go's own for a crash is 2.
-const workerTrouble = 1
+// Exit codes of workers. Go's own for a crash is 2.
+const (
+	workerTrouble = 1 // this machine kept it from its work
+	workerSpent   = 4 // it has used its CPU time
+)
 
 // Worker compiles one module and ends the process, when this process was
 // started as a compile worker; else it does nothing. It is the first call in
@@ -54,9 +56,9 @@ type compileLimits struct {
 // CPU time, because a busy machine is not the module's fault.
 func limitsOf(class wasm.Class) compileLimits {
 	if class == wasm.LanguageRuntime {
-		return compileLimits{CPU: 30 * time.Second, Wall: time.Minute, Memory: 2 << 30}
+		return compileLimits{CPU: 30 * time.Second, Wall: 2 * time.Minute, Memory: 2 << 30}
 	}
-	return compileLimits{CPU: 5 * time.Second, Wall: 15 * time.Second, Memory: 1 << 30}
+	return compileLimits{CPU: 5 * time.Second, Wall: 30 * time.Second, Memory: 1 << 30}
 }
 
 // job is what a worker is told before it is sent the module.

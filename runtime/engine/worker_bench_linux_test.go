@@ -17,9 +17,8 @@ import (
 // BenchmarkAdmit admits a language runtime: here, in a worker, and from the
 // cache. peak-MiB is how far the resident memory of this process rises.
 func BenchmarkAdmit(b *testing.B) {
-	small := readFile(b, "../../modules/argument-guard/argument-guard.wasm")
-	large := buildGo(b, "testdata/goguest/large")
-	for name, module := range map[string][]byte{"argument-guard": small, "large": large} {
+	guard := readFile(b, "../../modules/argument-guard/argument-guard.wasm")
+	for name, module := range map[string][]byte{"argument-guard": guard, "straight": large(2300, false)} {
 		spec := engine.Spec{Name: name, Wasm: module, ABI: abi.HoldfastV1, Class: wasm.LanguageRuntime}
 		config := engine.Config{Worker: engine.Self(), Cache: filepath.Join(b.TempDir(), "compiled")}
 		run := func(how string, config engine.Config, before func() error) {

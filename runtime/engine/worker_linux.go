@@ -36,10 +36,8 @@ func confineMemory(bytes uint64) error {
 		return fmt.Errorf("/proc/self/statm: %w", err)
 	}
 	page := uint64(os.Getpagesize())
-	return errors.Join(
-		limit("data", syscall.RLIMIT_DATA, pages[5]*page+bytes),
-		limit("address space", syscall.RLIMIT_AS, pages[0]*page+2*bytes),
-	)
+	data, space := pages[5]*page+bytes, pages[0]*page+2*bytes
+	return errors.Join(limit("data", syscall.RLIMIT_DATA, data, data), limit("address space", syscall.RLIMIT_AS, space, space))
 }
 
 // privateFile makes a file in memory, which a full disk does not stop, and the

@@ -41,7 +41,7 @@ func TestWorkerIsConfined(t *testing.T) {
 		t.Errorf("environment %q", environ)
 	}
 	for what, pattern := range map[string]string{
-		"core": `Max core file size +0 +0 `, "CPU": `Max cpu time +5 +5 `, "files": `Max open files +32 +32 `,
+		"core": `Max core file size +0 +0 `, "CPU": `Max cpu time +5 +6 `, "files": `Max open files +32 +32 `,
 		"file size": `Max file size +67108864 +67108864 `, "data": `Max data size +1\d{9} +1\d{9} `,
 	} {
 		if limits := read("limits"); !regexp.MustCompile(pattern).MatchString(limits) && !raceEnabled(limits, what) {

@@ -123,7 +123,7 @@ func (p *process) verdict(cause error, limits compileLimits, err error) *Compile
 	switch {
 	case strings.Contains(said, "out of memory") || strings.Contains(said, "cannot allocate memory"):
 		return &CompileError{Reason: fmt.Sprintf("the compiler exceeded %d MiB of memory", limits.Memory>>20)}
-	case state.UserTime()+state.SystemTime() >= limits.CPU-limits.CPU/10 && !state.Success():
+	case state.ExitCode() == workerSpent:
 		return &CompileError{Reason: fmt.Sprintf("the compiler exceeded %v of CPU", limits.CPU)}
 	case errors.Is(cause, errWall):
 		return &CompileError{Reason: fmt.Sprintf("the compiler exceeded %v", limits.Wall), Passing: true}
@@ -131,7 +131,7 @@ func (p *process) verdict(cause error, limits compileLimits, err error) *Compile
 		return &CompileError{Reason: fmt.Sprintf("the compiler was killed: %v", state), Passing: true}
 	case !state.Success():
 		line, _, _ := strings.Cut(said, "\n")
-		return &CompileError{Reason: fmt.Sprintf("the compiler broke: %v: %s", state, line), Passing: state.ExitCode() == workerTrouble}
+		return &CompileError{Reason: fmt.Sprintf("the compiler broke: %v: %s", state, line), Passing: state.ExitCode() == workerTrouble || strings.Contains(said, "OS thread") || strings.Contains(said, "pthread_create")}
 	}
 	return &CompileError{Reason: fmt.Sprintf("the compiler answered garbage: %v", err)}
 }

@@ -111,9 +111,9 @@ func cpuTime(b *testing.B) time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// BenchmarkStart is a node that starts with its own folder, up to the set in
+// BenchmarkOwnFolder is a node that starts with its own folder, up to the set in
 // force, vectors included: with nothing compiled before, and with everything.
-func BenchmarkStart(b *testing.B) {
+func BenchmarkOwnFolder(b *testing.B) {
 	for _, policies := range []int{1, 100} {
 		w := newWorld(b)
 		var refs []bundle.PackageRef
