@@ -12,8 +12,6 @@ import (
 	"strings"
 
 	"github.com/open-policy-agent/opa/v1/ast"
-	"github.com/open-policy-agent/opa/v1/bundle"
-	"github.com/open-policy-agent/opa/v1/compile"
 	"github.com/open-policy-agent/opa/v1/util"
 	"github.com/open-policy-agent/opa/v1/version"
 )
@@ -28,6 +26,9 @@ type Options struct {
 	// V0 reads the language of OPA before 1.0. A file that imports rego.v1 is v1
 	// all the same, and a .manifest with "rego_version": 0 means V0 too.
 	V0 bool
+	// NoIndex takes the module that OPA's own back end writes, byte for byte: it
+	// tries every definition of a document each time.
+	NoIndex bool
 }
 
 // A Module is what the compiler made.
@@ -50,37 +51,29 @@ func Compile(ctx context.Context, fsys fs.FS, opts Options) (*Module, error) {
 	if err != nil {
 		return nil, err
 	}
-	return src.compile(ctx, opts.Entrypoints)
+	return src.compile(ctx, opts)
 }
 
-func (s *source) compile(ctx context.Context, entrypoints []string) (*Module, error) {
+func (s *source) compile(ctx context.Context, opts Options) (*Module, error) {
 	if len(s.modules) == 0 {
 		return nil, errors.New("no .rego file in the folder")
 	}
 	if errs := refused(s.modules); len(errs) > 0 {
 		return nil, errs
 	}
-	entrypoints, err := s.entrypoints(entrypoints)
+	entrypoints, err := s.entrypoints(opts.Entrypoints)
 	if err != nil {
 		return nil, err
 	}
-	b := &bundle.Bundle{Modules: s.modules, Data: s.data}
-	b.SetRegoVersion(s.version)
-	b.Manifest.Init()
-	c := compile.New().WithTarget(compile.TargetWasm).WithRegoVersion(s.version).
-		WithCapabilities(ast.CapabilitiesForThisVersion(ast.CapabilitiesRegoVersion(s.version))).WithEntrypoints(entrypoints...).WithBundle(b)
-	if err := c.Build(ctx); err != nil {
-		return nil, positioned(err)
-	}
-	out := c.Bundle()
-	if len(out.WasmModules) != 1 {
-		return nil, fmt.Errorf("OPA's compiler wrote %d modules, not one", len(out.WasmModules))
+	wasm, err := s.wasm(ctx, entrypoints, opts.NoIndex)
+	if err != nil {
+		return nil, err
 	}
 	data, err := s.dataJSON()
 	if err != nil {
 		return nil, err
 	}
-	return &Module{Wasm: out.WasmModules[0].Raw, Data: data, Entrypoints: entrypoints, Toolchain: "opa " + version.Version}, nil
+	return &Module{Wasm: wasm, Data: data, Entrypoints: entrypoints, Toolchain: "opa " + version.Version}, nil
 }
 
 // entrypoints checks those that were asked for, or finds the implied ones.

@@ -33,9 +33,10 @@ var arrows = map[string][]string{
 	"sdk/guest":     {},
 	"sdk/client":    {"sdk/policy", "sdk/wire"},
 
-	"compiler/rego":      {"sdk/wasm", "sdk/abi"},
-	"compiler/toolchain": {"sdk/wasm", "sdk/abi"},
-	"compiler":           {"compiler/", "sdk/"},
+	"compiler/rego":         {"sdk/wasm", "sdk/abi", "compiler/rego/backend"},
+	"compiler/rego/backend": {},
+	"compiler/toolchain":    {"sdk/wasm", "sdk/abi"},
+	"compiler":              {"compiler/", "sdk/"},
 
 	"runtime/engine":  {"sdk/wasm", "sdk/abi"},
 	"runtime/decide":  {"sdk/policy", "sdk/wire", "sdk/abi", "sdk/codec"},
@@ -49,15 +50,16 @@ var arrows = map[string][]string{
 	"control/ledger":    {"sdk/audit", "sdk/wire", "sdk/policy"},
 	"control/jetstream": {"sdk/"},
 
-	"modules":           {"sdk/guest/"},
-	"internal/cut":      {},
-	"internal/demo":     {"modules", "sdk/", "testdata/"},
-	"internal/assembly": {"runtime/", "control/", "sdk/", "internal/"},
-	"internal/layers":   {},
-	"testdata":          {},
-	"cmd/holdfast":      {"compiler", "compiler/", "runtime/", "control/", "sdk/", "internal/", "modules"},
-	"cmd/holdfastd":     {"runtime/", "control/", "sdk/", "internal/assembly"},
-	"bench":             {"compiler", "compiler/", "runtime/", "control/", "sdk/", "internal/", "modules", "bench/", "testdata/"},
+	"modules":            {"sdk/guest/"},
+	"internal/cut":       {},
+	"internal/demo":      {"modules", "sdk/", "testdata/"},
+	"internal/assembly":  {"runtime/", "control/", "sdk/", "internal/"},
+	"internal/layers":    {},
+	"internal/regoindex": {},
+	"testdata":           {},
+	"cmd/holdfast":       {"compiler", "compiler/", "runtime/", "control/", "sdk/", "internal/", "modules"},
+	"cmd/holdfastd":      {"runtime/", "control/", "sdk/", "internal/assembly"},
+	"bench":              {"compiler", "compiler/", "runtime/", "control/", "sdk/", "internal/", "modules", "bench/", "testdata/"},
 }
 
 // soleImporters has one home for each library that shapes the architecture.
