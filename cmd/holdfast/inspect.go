@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/holdfast-policy/holdfast/compiler/rego/backend"
 	"github.com/holdfast-policy/holdfast/sdk/abi"
 	"github.com/holdfast-policy/holdfast/sdk/bundle"
 	"github.com/holdfast-policy/holdfast/sdk/wasm"
@@ -38,6 +39,8 @@ type inspection struct {
 	Manifest *manifest    `json:"manifest,omitempty"`
 	Module   *moduleJSON  `json:"module,omitempty"`
 	Limits   limitsJSON   `json:"limits"`
+	// Index is what a Rego module says of its rule index.
+	Index *backend.Report `json:"index,omitempty"`
 }
 
 // limitsJSON are the limits of the class that a person asks for first.
@@ -113,6 +116,7 @@ func (e *env) inspect(path string, asJSON bool) error {
 		in.Digest, in.Manifest = digest, describe(pkg)
 	}
 	refused := in.judge(module, classes)
+	in.Index = indexReport(module)
 	if asJSON {
 		err = e.printJSON(in)
 	} else {
@@ -180,6 +184,9 @@ func (e *env) printInspection(in *inspection) {
 		line("functions", "%d (%d bytes of code), limit %d", m.Functions, m.CodeBytes, in.Limits.Functions)
 		line("memory", "%d pages of 64 KiB at the start, limit %d", m.MemoryPages, in.Limits.MemoryPages)
 		line("imports", "%s", orText(strings.Join(m.Imports, ", "), "none"))
+	}
+	for i := range in.Index.Documents() {
+		line("index", "%s", describeIndex(&in.Index.Rules[i]))
 	}
 	if in.Admitted {
 		line("admitted", "yes")

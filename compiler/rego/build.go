@@ -15,16 +15,16 @@ import (
 
 // wasm compiles with OPA's compiler, either to Wasm or to its plan, which the
 // back end of this project then compiles.
-func (s *source) wasm(ctx context.Context, entrypoints []string, noIndex bool) ([]byte, error) {
+func (s *source) wasm(ctx context.Context, entrypoints []string) ([]byte, error) {
 	target := compile.TargetPlan
-	if noIndex {
+	if s.noIndex {
 		target = compile.TargetWasm
 	}
 	out, err := s.build(ctx, target, entrypoints)
 	if err != nil {
 		return nil, err
 	}
-	if noIndex {
+	if s.noIndex {
 		if len(out.WasmModules) != 1 {
 			return nil, fmt.Errorf("OPA's compiler wrote %d modules, not one", len(out.WasmModules))
 		}

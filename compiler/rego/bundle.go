@@ -28,7 +28,7 @@ func Bundle(ctx context.Context, raw []byte) (*Module, error) {
 				s.modules = append(s.modules, m)
 			}
 		}
-		return s.compile(ctx, Options{})
+		return s.compile(ctx, nil)
 	}
 	if len(b.WasmModules) > 1 {
 		return nil, fmt.Errorf("the bundle has %d Wasm modules, want one", len(b.WasmModules))

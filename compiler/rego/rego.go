@@ -1,5 +1,6 @@
-// Package rego compiles Rego to WebAssembly with Open Policy Agent's own
-// compiler. The module is the one that OPA writes, byte for byte.
+// Package rego compiles Rego to WebAssembly: Open Policy Agent's own compiler
+// parses, checks and plans, and this project's back end writes the module, which
+// has OPA's ABI and OPA's library in it.
 package rego
 
 import (
@@ -51,21 +52,25 @@ func Compile(ctx context.Context, fsys fs.FS, opts Options) (*Module, error) {
 	if err != nil {
 		return nil, err
 	}
-	return src.compile(ctx, opts)
+	src.noIndex = opts.NoIndex
+	return src.compile(ctx, opts.Entrypoints)
 }
 
-func (s *source) compile(ctx context.Context, opts Options) (*Module, error) {
+func (s *source) compile(ctx context.Context, entrypoints []string) (*Module, error) {
 	if len(s.modules) == 0 {
 		return nil, errors.New("no .rego file in the folder")
 	}
 	if errs := refused(s.modules); len(errs) > 0 {
 		return nil, errs
 	}
-	entrypoints, err := s.entrypoints(opts.Entrypoints)
+	if errs := outsized(s.modules); len(errs) > 0 {
+		return nil, errs
+	}
+	entrypoints, err := s.entrypoints(entrypoints)
 	if err != nil {
 		return nil, err
 	}
-	wasm, err := s.wasm(ctx, entrypoints, opts.NoIndex)
+	wasm, err := s.wasm(ctx, entrypoints)
 	if err != nil {
 		return nil, err
 	}

@@ -1,21 +1,26 @@
 package regoindex
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	opa "github.com/open-policy-agent/opa/v1/rego"
 
+	"github.com/holdfast-policy/holdfast/compiler/rego"
 	"github.com/holdfast-policy/holdfast/runtime/engine"
 	"github.com/holdfast-policy/holdfast/sdk/abi"
+	"github.com/holdfast-policy/holdfast/sdk/wasm"
 )
 
 // scenario is a policy with inputs to time.
@@ -115,6 +120,60 @@ func TestSpeed(t *testing.T) {
 		}
 		tr.close(t.Context())
 	}
+	builds(t, e)
+}
+
+// builds prints the medians of ten of compiling and of admitting a module.
+func builds(t *testing.T, e *engine.Engine) {
+	fmt.Printf("\n%-20s %-9s %12s %12s %12s %10s\n", "p50 of ten, ms", "", "build", "admit", "MiB, build", "module")
+	for _, s := range scenarios() {
+		if s.name != "1000 rules" && s.name != "RBAC, 100 bindings" {
+			continue
+		}
+		fsys := fstest.MapFS{"p.rego": {Data: []byte(s.policy)}, "data.json": {Data: []byte(cmp.Or(s.data, "{}"))}}
+		for _, noIndex := range []bool{true, false} {
+			var build, admit []time.Duration
+			var module []byte
+			var allocated uint64
+			for range 10 {
+				allocated = build1(t, fsys, noIndex, &module, &build)
+				admit = append(admit, admission(t, e, module))
+			}
+			name := map[bool]string{true: "OPA Wasm", false: "index"}[noIndex]
+			fmt.Printf("%-20s %-9s %12.1f %12.1f %12.1f %10d\n", s.name, name, median(build), median(admit), float64(allocated)/(1<<20), len(module))
+		}
+	}
+}
+
+func build1(t *testing.T, fsys fstest.MapFS, noIndex bool, module *[]byte, times *[]time.Duration) uint64 {
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	start := time.Now()
+	m, err := rego.Compile(t.Context(), fsys, rego.Options{Entrypoints: []string{"p/allow"}, NoIndex: noIndex})
+	*times = append(*times, time.Since(start))
+	if err != nil {
+		t.Fatal(err)
+	}
+	runtime.ReadMemStats(&after)
+	*module = m.Wasm
+	return after.TotalAlloc - before.TotalAlloc
+}
+
+func admission(t *testing.T, e *engine.Engine, module []byte) time.Duration {
+	start := time.Now()
+	m, err := e.Load(t.Context(), engine.Spec{Name: "p", Wasm: module, ABI: abi.OPA1, Class: wasm.Policy, Pool: 1})
+	took := time.Since(start)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Close(t.Context())
+	return took
+}
+
+// median is in milliseconds.
+func median(times []time.Duration) float64 {
+	slices.Sort(times)
+	return float64(times[len(times)/2].Microseconds()) / 1000
 }
 
 func row(t *testing.T, tr *trio, s scenario, name string) {

@@ -32,6 +32,15 @@ type Lookup struct {
 	Else        bool   `json:"else,omitempty"`      // within one else chain
 }
 
+// Documents returns how many documents and functions the report is about; a nil
+// report is about none.
+func (r *Report) Documents() int {
+	if r == nil {
+		return 0
+	}
+	return len(r.Rules)
+}
+
 func (r *Report) begin(path string, definitions int, early bool) {
 	r.Rules = append(r.Rules, RuleReport{Path: path, Definitions: definitions, EarlyExit: early})
 }
