@@ -84,29 +84,32 @@ func (l *linker) functionType(n int) uint32 {
 	if t, ok := l.arities[n]; ok {
 		return t
 	}
-	params := slices.Repeat([]byte{typeI32}, n)
-	return l.addType(n, append(appendBytes([]byte{0x60}, params), 1, typeI32))
-}
-
-func (l *linker) addType(key int, encoded []byte) uint32 {
 	t := uint32(l.typeCount)
 	l.typeCount++
-	l.newTypes = append(l.newTypes, encoded...)
-	l.arities[key] = t
+	l.newTypes = append(appendBytes(append(l.newTypes, 0x60), slices.Repeat([]byte{typeI32}, n)), 1, typeI32)
+	l.arities[n] = t
 	return t
 }
 
 // declare makes room for a function of n i32 parameters and one i32 result.
-func (l *linker) declare(n int) uint32 { return l.declareType(l.functionType(n)) }
-
-func (l *linker) declareType(t uint32) uint32 {
-	l.newKinds = append(l.newKinds, t)
+func (l *linker) declare(n int) uint32 {
+	l.newKinds = append(l.newKinds, l.functionType(n))
 	l.added = append(l.added, nil)
 	return uint32(l.functionImport + l.functionCount + len(l.added) - 1)
 }
 
+// define gives a function its body: an added one, or one of the library's that
+// the policy has of its own.
 func (l *linker) define(index uint32, body []byte) {
-	l.added[int(index)-l.functionImport-l.functionCount] = body
+	at := int(index) - l.functionImport
+	switch {
+	case at >= l.functionCount:
+		l.added[at-l.functionCount] = body
+	case at >= 0 && at < len(l.bodies):
+		l.bodies[at] = body
+	default:
+		l.errs = append(l.errs, errShape)
+	}
 }
 
 // slot puts a function into the table and returns its place there.
@@ -189,22 +192,18 @@ func (l *linker) link() ([]byte, error) {
 	for _, f := range l.policy.Funcs.Funcs {
 		l.function(f)
 	}
-	eval, err := l.eval()
-	if err != nil {
+	l.eval()
+	l.builtinList()
+	l.entrypointList()
+	if err := l.start(); err != nil {
 		return nil, err
 	}
-	names := [3]uint32{eval, l.builtinList(), l.entrypointList()}
-	start, err := l.start()
-	if err != nil {
-		return nil, err
-	}
-	return l.encode(names, start), errors.Join(l.errs...)
+	return l.encode(), errors.Join(l.errs...)
 }
 
 // eval is the function that runs the entry point that its argument, the
 // evaluation context, names.
-func (l *linker) eval() (uint32, error) {
-	index := l.declare(1)
+func (l *linker) eval() {
 	e := l.newEmitter(nil, 1)
 	result, wanted := e.local(), e.local()
 	e.results = result
@@ -238,12 +237,11 @@ func (l *linker) eval() (uint32, error) {
 		e.op(opUnreachable)
 	})
 	e.i32(0)
-	l.define(index, e.finish())
-	return index, errors.Join(l.errs...)
+	l.define(l.fn("eval"), e.finish())
 }
 
 // builtinList is the function that lists the host's built-ins.
-func (l *linker) builtinList() uint32 {
+func (l *linker) builtinList() {
 	names := map[string]uint32{}
 	order := []string{}
 	for _, f := range l.policy.Static.BuiltinFuncs {
@@ -252,20 +250,19 @@ func (l *linker) builtinList() uint32 {
 			order = append(order, f.Name)
 		}
 	}
-	return l.list(order, func(name string) uint32 { return names[name] })
+	l.list("builtins", order, func(name string) uint32 { return names[name] })
 }
 
-func (l *linker) entrypointList() uint32 {
+func (l *linker) entrypointList() {
 	var order []string
 	for _, p := range l.policy.Plans.Plans {
 		order = append(order, p.Name)
 	}
-	return l.list(order, func(name string) uint32 { return uint32(slices.Index(order, name)) })
+	l.list("entrypoints", order, func(name string) uint32 { return uint32(slices.Index(order, name)) })
 }
 
-// list is a function that makes an object of names and numbers.
-func (l *linker) list(order []string, number func(string) uint32) uint32 {
-	index := l.declare(0)
+// list writes a function that makes an object of names and numbers.
+func (l *linker) list(function string, order []string, number func(string) uint32) {
 	e := l.newEmitter(nil, 0)
 	object := e.local()
 	e.call(l.fn("opa_object"))
@@ -279,19 +276,17 @@ func (l *linker) list(order []string, number func(string) uint32) uint32 {
 		e.call(l.fn("opa_object_insert"))
 	}
 	e.get(object)
-	l.define(index, e.finish())
-	return index
+	l.define(l.fn(function), e.finish())
 }
 
 // start is the function that prepares an instance: heap, numbers, the names of
 // functions that are called by a path, and the tables of the index.
-func (l *linker) start() (uint32, error) {
+func (l *linker) start() error {
 	mapping, err := l.mapping()
 	if err != nil {
-		return 0, err
+		return err
 	}
 	at := l.place(1, mapping)
-	index := l.declareType(l.addType(-1, []byte{0x60, 0, 0}))
 	e := l.newEmitter(nil, 0)
 	e.i32((l.base + uint32(len(l.constants)) + 15) &^ 15)
 	e.call(l.fn("opa_malloc_init"))
@@ -302,8 +297,8 @@ func (l *linker) start() (uint32, error) {
 	for i := range l.tables {
 		l.fillTable(e, &l.tables[i])
 	}
-	l.define(index, e.finish())
-	return index, nil
+	l.define(l.fn("_initialize"), e.finish())
+	return nil
 }
 
 // mapping says, as JSON, where in the table the functions of paths are. A plan
@@ -354,7 +349,7 @@ func callsByPath(p *ir.Policy) bool {
 }
 
 // encode writes the module.
-func (l *linker) encode(own [3]uint32, start uint32) []byte {
+func (l *linker) encode() []byte {
 	out := slices.Clone(magic)
 	section := func(id byte, content ...[]byte) {
 		out = appendBytes(append(out, id), slices.Concat(content...))
@@ -372,8 +367,8 @@ func (l *linker) encode(own [3]uint32, start uint32) []byte {
 	size := l.elements + uint32(len(l.table))
 	section(sectionTable, appendU32(appendU32([]byte{1, 0x70, 1}, size), size))
 	section(sectionGlobal, l.globals)
-	section(sectionExport, l.encodeExports(own))
-	section(sectionStart, appendU32(nil, start))
+	section(sectionExport, l.exports)
+	section(sectionStart, appendU32(nil, l.fn("_initialize")))
 	section(sectionElement, l.encodeElements())
 	section(sectionCode, l.encodeCode())
 	section(sectionData, l.encodeData())
@@ -391,17 +386,6 @@ func (l *linker) encodeImports() []byte {
 	out = appendBytes(appendBytes(out, []byte("env")), []byte("memory"))
 	end := l.base + uint32(len(l.constants))
 	return appendU32(append(out, kindMemory, 0), (end+pageBytes-1)/pageBytes)
-}
-
-func (l *linker) encodeExports(own [3]uint32) []byte {
-	out := appendU32(nil, uint32(len(l.exports)))
-	for _, x := range l.exports {
-		if i := slices.Index(replaced, x.name); i >= 0 && i < len(own) && x.kind == kindFunction {
-			x.index = own[i]
-		}
-		out = appendU32(append(appendBytes(out, []byte(x.name)), x.kind), x.index)
-	}
-	return out
 }
 
 func (l *linker) encodeElements() []byte {

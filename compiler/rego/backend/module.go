@@ -21,8 +21,7 @@ const (
 	sectionCode     = 10
 	sectionData     = 11
 
-	kindFunction = 0
-	kindMemory   = 2
+	kindMemory = 2
 )
 
 var magic = []byte{0, 'a', 's', 'm', 1, 0, 0, 0}
@@ -31,24 +30,18 @@ var magic = []byte{0, 'a', 's', 'm', 1, 0, 0, 0}
 // added to or replaced. What the back end leaves alone stays as it was encoded.
 type module struct {
 	types, globals []byte // contents of their sections
+	exports        []byte
 	imports        [][]byte
 	functionImport int
 	functions      []byte // type indices, one byte string
 	functionCount  int
 	tableMin       uint32
-	exports        []export
 	segments       []byte // element segments
 	segmentCount   int
 	elements       uint32 // of the table that are taken
 	bodies         [][]byte
 	data           []segment
 	names          map[string]uint32
-}
-
-type export struct {
-	name  string
-	kind  byte
-	index uint32
 }
 
 type segment struct {
@@ -159,9 +152,7 @@ func (m *module) section(id byte, r *reader) {
 	case sectionGlobal:
 		m.globals = r.data
 	case sectionExport:
-		for range r.u32() {
-			m.exports = append(m.exports, export{r.name(), r.byte(), r.u32()})
-		}
+		m.exports = r.data
 	case sectionStart:
 	case sectionElement:
 		m.readElements(r)

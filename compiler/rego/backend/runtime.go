@@ -135,15 +135,16 @@ func (l *library) find(stub, builtin string) error {
 }
 
 // cutStub empties the functions of the stub itself and forgets their mapping.
+// Those that every policy has of its own keep their places: the library calls
+// eval.
 func (l *library) cutStub() {
 	for name, index := range l.names {
-		if strings.HasPrefix(name, "g0.data.stub.") || slices.Contains(replaced, name) {
+		if strings.HasPrefix(name, "g0.data.stub.") || slices.Contains(own, name) {
 			l.bodies[int(index)-l.functionImport] = []byte{0, opUnreachable, opEnd}
-			delete(l.names, name)
 		}
 	}
 	l.data = l.data[:len(l.data)-1]
 }
 
-// replaced are the functions that every policy has of its own.
-var replaced = []string{"eval", "builtins", "entrypoints", "_initialize"}
+// own are the functions that every policy has of its own.
+var own = []string{"eval", "builtins", "entrypoints", "_initialize"}
