@@ -65,9 +65,10 @@ func TestIndex(t *testing.T) {
 		{"composite", times("x if input.a == $", "[1]", "[2]", `{"a": 1}`), "3: 3 always, early"},
 		{"a set with one", times("x if input.a in $", `{"a", ["b"]}`, `{input.c}`, `{"d"}`), "3: 3 always, early"},
 		{"comprehension", times("x if { y := {z | some z in input.c}; input.a in y; input.b != $ }", "1", "2", "3"), "3: 3 always, early"},
+		{"comprehension with names of rules", times("x if { y := {z | data.q[z]}; input.a in y; input.b != $ }", "1", "2", "3"), "3: 3 always, early"},
 		{"negation", times("x if not input.a == $", "1", "2", "3"), "3: 3 always, early"},
 		{"values differ", times("x := $ if input.a == $", "1", "2", "3"), "3: 3/3 input.a"},
-		{"function", times("x(a) := 1 if input.b == $", "1", "2", "3"), "3: 3/3 input.b"},
+		{"function", times("x(a) := 1 if input.b == $", "1", "2", "3") + "y := x(1)\n", "3: 3/3 input.b"},
 		{"argument", times("x(_, $) := true", "1", "2", "3") + "y := x(1, 2)\n", "3: 3/3 argument 2, early"},
 		{"partial set", times("x contains $ if input.a == $", `"a"`, `"b"`, `"c"`), "3: 3/3 input.a"},
 		{"partial object", times("x[input.b] := $ if input.a == $", `"a"`, `"b"`, `"c"`), "3: 3/3 input.a"},
@@ -75,10 +76,7 @@ func TestIndex(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			policy := "package p\n\n" + tc.policy
-			m, err := rego.Compile(t.Context(), folder("p.rego", policy+"\nuse := [x(1) | true]\n"), rego.Options{})
-			if err != nil {
-				m, err = rego.Compile(t.Context(), folder("p.rego", policy), rego.Options{})
-			}
+			m, err := rego.Compile(t.Context(), folder("p.rego", policy, "q.rego", "package q\n\na := 1\n\nb := 2\n"), rego.Options{Entrypoints: []string{"p"}})
 			if err != nil {
 				t.Fatal(err)
 			}
