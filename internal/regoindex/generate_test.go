@@ -43,7 +43,7 @@ func (g *generator) scalars(open, end string) string {
 
 // test is one expression of a body.
 func (g *generator) test() string {
-	switch g.IntN(19) {
+	switch g.IntN(21) {
 	case 0, 1, 2, 3, 4:
 		return g.ref() + " == " + g.scalar()
 	case 5:
@@ -72,6 +72,10 @@ func (g *generator) test() string {
 		return g.ref() + pick(g, "", " == input.j", " == [1]", " > 1")
 	case 17:
 		return pick(g, "h with input as {}", "h with data.cfg as {}", "f(1, 2) with f as 3", "not h", "h", "g(input.k) == 1")
+	case 18, 19:
+		x := fmt.Sprintf("n%d", g.IntN(1000))
+		return pick(g, "data.q["+x+"] == "+g.scalar()+"; "+g.ref()+" == "+x, "data.q[input.j] == "+g.scalar(), "data.q["+x+"]; "+g.test(),
+			g.ref()+" in {z | data.q[z]}", "some "+x+" in "+g.scalars("{", "}")+"; data.q["+x+"] == input.j")
 	default:
 		return fmt.Sprintf("r%d := %s; %s in r%[1]d", g.IntN(1000), pick(g, g.scalars("{", "}"), "{y | some y in input.list}", `{y | some y in ["a", "b"]} | {"c"}`), g.ref())
 	}
@@ -118,9 +122,21 @@ func (g *generator) chain() string {
 	var b strings.Builder
 	b.WriteString("chained := " + g.scalar() + " " + g.body(1, 2))
 	for range g.IntN(9) {
-		b.WriteString(" else := " + pick(g, g.scalar(), "input.j") + " " + g.body(0, 1))
+		body := g.body(0, 1)
+		if g.IntN(3) > 0 {
+			body = "if input.k == " + g.scalar()
+		}
+		b.WriteString(" else := " + pick(g, g.scalar(), "input.j") + " " + body)
 	}
 	return b.String()
+}
+
+// other is a package beside, with documents both of rules and of data.
+func other(v0 bool) string {
+	if v0 {
+		return "package q\n\nb = 1\n"
+	}
+	return "package q\n\na := 1 if input.k == \"a\"\n\nb := \"b\"\n\nd := 2 if input.j\n"
 }
 
 // functions never call rules that call them.
@@ -142,7 +158,7 @@ func (g *generator) functions() []string {
 }
 
 func (g *generator) data() string {
-	return fmt.Sprintf(`{"cfg": {"mode": %s}, "bindings": [{"user": "u", "role": %s}, {"user": "v", "role": "a"}, {"user": "u", "role": "b"}]}`, g.scalar(), g.scalar())
+	return fmt.Sprintf(`{"cfg": {"mode": %s}, "bindings": [{"user": "u", "role": %s}, {"user": "v", "role": "a"}, {"user": "u", "role": "b"}], "q": {"c": "a", "1": 1}}`, g.scalar(), g.scalar())
 }
 
 func (g *generator) any() string {

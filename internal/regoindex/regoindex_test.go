@@ -32,7 +32,7 @@ type trio struct {
 
 func load(ctx context.Context, e *engine.Engine, policy, data, entrypoint string, v0 bool) (*trio, error) {
 	t := &trio{document: entrypoint}
-	fsys := fstest.MapFS{"p.rego": {Data: []byte(policy)}, "data.json": {Data: []byte(data)}}
+	fsys := fstest.MapFS{"p.rego": {Data: []byte(policy)}, "q.rego": {Data: []byte(other(v0))}, "data.json": {Data: []byte(data)}}
 	for _, m := range []struct {
 		into    **engine.Module
 		noIndex bool
@@ -57,7 +57,7 @@ func load(ctx context.Context, e *engine.Engine, policy, data, entrypoint string
 	if err != nil {
 		return nil, err
 	}
-	t.topdown, err = opa.New(opa.Query(ref.String()), opa.SetRegoVersion(version), opa.Module("p.rego", policy), opa.Store(inmem.NewFromObject(base))).PrepareForEval(ctx)
+	t.topdown, err = opa.New(opa.Query(ref.String()), opa.SetRegoVersion(version), opa.Module("p.rego", policy), opa.Module("q.rego", other(v0)), opa.Store(inmem.NewFromObject(base))).PrepareForEval(ctx)
 	return t, err
 }
 
