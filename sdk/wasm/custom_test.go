@@ -26,3 +26,13 @@ func TestCustom(t *testing.T) {
 		}
 	}
 }
+
+func FuzzCustom(f *testing.F) {
+	f.Add([]byte{0, 'a', 's', 'm', 1, 0, 0, 0, 0, 4, 1, 'y', 7, 8})
+	f.Add([]byte{0, 'a', 's', 'm', 1, 0, 0, 0, 0, 0x80})
+	f.Fuzz(func(t *testing.T, module []byte) {
+		if got := Custom(module, "y"); !bytes.Contains(module, got) {
+			t.Errorf("%x is not in the module", got)
+		}
+	})
+}
