@@ -13,7 +13,7 @@ func Custom(module []byte, name string) []byte {
 	for r.more() {
 		id := r.byte("section")
 		body := r.section("section", r.u32("section size"))
-		if id == sectionCustom && body.name("custom section", len(module)) == name && body.err == nil {
+		if id == sectionCustom && body.name("custom section", uint32(len(body.data))) == name && body.err == nil {
 			return body.data[body.pos:body.end]
 		}
 	}
