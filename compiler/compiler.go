@@ -46,6 +46,9 @@ type Options struct {
 	// Prebuilt takes the only .wasm file of the folder instead of running the
 	// toolchain of another language than Rego. The manifest then names no toolchain.
 	Prebuilt bool
+	// NoIndex compiles Rego as OPA does, without a rule index; "index: false" in
+	// holdfast.yaml says so too.
+	NoIndex bool
 }
 
 // A Built is a package together with what was found out on the way.
@@ -89,6 +92,7 @@ func build(ctx context.Context, fsys fs.FS, dir string, opts Options) (*Built, e
 			return nil, err
 		}
 	}
+	cfg.noIndex = cfg.noIndex || opts.NoIndex
 	pkg, err := cfg.compile(ctx, fsys, dir, opts.Prebuilt)
 	if err != nil {
 		return nil, err
@@ -163,7 +167,7 @@ func (c *config) compile(ctx context.Context, fsys fs.FS, dir string, prebuilt b
 	}}
 	switch {
 	case c.language == Rego:
-		opts := rego.Options{V0: c.regoV0}
+		opts := rego.Options{V0: c.regoV0, NoIndex: c.noIndex}
 		if c.entrypoint != "" {
 			opts.Entrypoints = []string{c.entrypoint}
 		}

@@ -21,7 +21,7 @@ const ConfigFile = "holdfast.yaml"
 type config struct {
 	name, version, description string
 	language                   string
-	regoV0                     bool
+	regoV0, noIndex            bool
 	class, entrypoint          string
 	points, patterns, vectors  []string
 	params                     map[string]any
@@ -66,6 +66,8 @@ func (c *config) set(d *document, key, n *yaml.Node) error {
 		err := c.word(d, n, &v, func(s string) bool { return s == "v0" || s == "v1" }, "v0 or v1")
 		c.regoV0 = v == "v0"
 		return err
+	case "index":
+		return c.indexed(d, n)
 	case "class":
 		return c.word(d, n, &c.class, func(s string) bool { _, err := wasm.ParseClass(s); return err == nil }, "policy, data or language-runtime")
 	case "entrypoint":
@@ -81,7 +83,7 @@ func (c *config) set(d *document, key, n *yaml.Node) error {
 	case "fuel":
 		return c.fuelUnits(d, n)
 	}
-	return d.fail(key, "unknown key %q: want name, version, description, language, rego_version, class, entrypoint, points, patterns, params, fuel or vectors", key.Value)
+	return d.fail(key, "unknown key %q: want name, version, description, language, rego_version, index, class, entrypoint, points, patterns, params, fuel or vectors", key.Value)
 }
 
 func (c *config) word(d *document, n *yaml.Node, into *string, ok func(string) bool, want string) error {
@@ -91,6 +93,15 @@ func (c *config) word(d *document, n *yaml.Node, into *string, ok func(string) b
 	if !ok(*into) {
 		return d.fail(n, "%q: want %s", *into, want)
 	}
+	return nil
+}
+
+func (c *config) indexed(d *document, n *yaml.Node) error {
+	var on bool
+	if n = resolve(n); n.Tag != "!!bool" || n.Decode(&on) != nil {
+		return d.fail(n, "index is true or false")
+	}
+	c.noIndex = !on
 	return nil
 }
 

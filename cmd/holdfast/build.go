@@ -13,7 +13,7 @@ import (
 func buildCommand(e *env) *cobra.Command {
 	var outputs []string
 	var wasmOut string
-	var prebuilt bool
+	var prebuilt, noIndex bool
 	c := &cobra.Command{
 		Use:   "build [DIR]",
 		Short: "Compile, admit and test a policy, and pack it",
@@ -24,12 +24,13 @@ package as an entry point. Exit 3: the language's toolchain is missing.`,
 		Example: "  holdfast build modules/tool-authz -o tool-authz.hfp\n  holdfast build . -o json",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			return e.build(c, argument(args), outputs, wasmOut, prebuilt)
+			return e.build(c, argument(args), outputs, wasmOut, compiler.Options{Prebuilt: prebuilt, NoIndex: noIndex})
 		},
 	}
 	c.Flags().StringArrayVarP(&outputs, "output", "o", nil, `the package file (default NAME.hfp); "json" prints one JSON value, beside a file or alone`)
 	c.Flags().StringVar(&wasmOut, "wasm-out", "", "also write the module alone; then no package is written unless -o names one")
 	c.Flags().BoolVar(&prebuilt, "prebuilt", false, "take the folder's .wasm file instead of running the toolchain")
+	c.Flags().BoolVar(&noIndex, "no-index", false, "compile Rego as OPA does, without a rule index: every definition of a document is tried")
 	return c
 }
 
@@ -41,7 +42,7 @@ func argument(args []string) string {
 	return args[0]
 }
 
-func (e *env) build(c *cobra.Command, dir string, outputs []string, wasmOut string, prebuilt bool) error {
+func (e *env) build(c *cobra.Command, dir string, outputs []string, wasmOut string, opts compiler.Options) error {
 	file, asJSON := "", false
 	for _, o := range outputs {
 		switch {
@@ -58,7 +59,8 @@ func (e *env) build(c *cobra.Command, dir string, outputs []string, wasmOut stri
 		return err
 	}
 	defer h.Close(c.Context())
-	built, err := compiler.Build(c.Context(), dir, compiler.Options{Loader: h, Prebuilt: prebuilt})
+	opts.Loader = h
+	built, err := compiler.Build(c.Context(), dir, opts)
 	if err != nil {
 		return authorError(err)
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/holdfast-policy/holdfast/compiler/rego/backend"
 	"github.com/holdfast-policy/holdfast/sdk/abi"
 	"github.com/holdfast-policy/holdfast/sdk/bundle"
 	"github.com/holdfast-policy/holdfast/sdk/wasm"
@@ -40,6 +41,8 @@ type inspection struct {
 	Manifest *manifest    `json:"manifest,omitempty"`
 	Module   *moduleJSON  `json:"module,omitempty"`
 	Limits   []limitUse   `json:"limits,omitempty"`
+	// Index is what a Rego module says of its rule index.
+	Index *backend.Report `json:"index,omitempty"`
 }
 
 // limitUse is how much of one limit of the class the module uses.
@@ -128,6 +131,7 @@ func (e *env) inspect(path string, asJSON bool) error {
 	if refused != nil {
 		in.Admitted, in.Refusal = false, refusalOf(refused)
 	}
+	in.Index = indexReport(module)
 	if asJSON {
 		err = e.printJSON(in)
 	} else {
@@ -270,6 +274,9 @@ func (e *env) printInspection(in *inspection) {
 	}
 	if in.Module != nil {
 		e.printModule(in)
+	}
+	for i := range in.Index.Documents() {
+		e.line("index", "%s", describeIndex(&in.Index.Rules[i]))
 	}
 	if in.Admitted {
 		e.line("admitted", "yes")

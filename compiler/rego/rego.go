@@ -1,5 +1,6 @@
-// Package rego compiles Rego to WebAssembly with Open Policy Agent's own
-// compiler. The module is the one that OPA writes, byte for byte.
+// Package rego compiles Rego to WebAssembly: Open Policy Agent's own compiler
+// parses, checks and plans, and this project's back end writes the module, which
+// has OPA's ABI and OPA's library in it.
 package rego
 
 import (
@@ -12,8 +13,6 @@ import (
 	"strings"
 
 	"github.com/open-policy-agent/opa/v1/ast"
-	"github.com/open-policy-agent/opa/v1/bundle"
-	"github.com/open-policy-agent/opa/v1/compile"
 	"github.com/open-policy-agent/opa/v1/util"
 	"github.com/open-policy-agent/opa/v1/version"
 )
@@ -28,6 +27,9 @@ type Options struct {
 	// V0 reads the language of OPA before 1.0. A file that imports rego.v1 is v1
 	// all the same, and a .manifest with "rego_version": 0 means V0 too.
 	V0 bool
+	// NoIndex takes the module that OPA's own back end writes, byte for byte: it
+	// tries every definition of a document each time.
+	NoIndex bool
 }
 
 // A Module is what the compiler made.
@@ -50,12 +52,16 @@ func Compile(ctx context.Context, fsys fs.FS, opts Options) (*Module, error) {
 	if err != nil {
 		return nil, err
 	}
+	src.noIndex = opts.NoIndex
 	return src.compile(ctx, opts.Entrypoints)
 }
 
 func (s *source) compile(ctx context.Context, entrypoints []string) (*Module, error) {
 	if len(s.modules) == 0 {
 		return nil, errors.New("no .rego file in the folder")
+	}
+	if errs := outsized(s.modules); len(errs) > 0 {
+		return nil, errs
 	}
 	entrypoints, err := s.entrypoints(entrypoints)
 	if err != nil {
@@ -64,31 +70,15 @@ func (s *source) compile(ctx context.Context, entrypoints []string) (*Module, er
 	if err := s.refuse(ctx, entrypoints); err != nil {
 		return nil, err
 	}
-	out, err := s.build(ctx, compile.TargetWasm, entrypoints)
+	wasm, err := s.wasm(ctx, entrypoints)
 	if err != nil {
 		return nil, err
-	}
-	if len(out.WasmModules) != 1 {
-		return nil, fmt.Errorf("OPA's compiler wrote %d modules, not one", len(out.WasmModules))
 	}
 	data, err := s.dataJSON()
 	if err != nil {
 		return nil, err
 	}
-	return &Module{Wasm: out.WasmModules[0].Raw, Data: data, Entrypoints: entrypoints, Toolchain: "opa " + version.Version}, nil
-}
-
-// build runs OPA's compiler.
-func (s *source) build(ctx context.Context, target string, entrypoints []string) (*bundle.Bundle, error) {
-	b := &bundle.Bundle{Modules: s.modules, Data: s.data}
-	b.SetRegoVersion(s.version)
-	b.Manifest.Init()
-	c := compile.New().WithTarget(target).WithRegoVersion(s.version).
-		WithCapabilities(ast.CapabilitiesForThisVersion(ast.CapabilitiesRegoVersion(s.version))).WithEntrypoints(entrypoints...).WithBundle(b)
-	if err := c.Build(ctx); err != nil {
-		return nil, positioned(err)
-	}
-	return c.Bundle(), nil
+	return &Module{Wasm: wasm, Data: data, Entrypoints: entrypoints, Toolchain: "opa " + version.Version}, nil
 }
 
 // entrypoints checks those that were asked for, or finds the implied ones.

@@ -26,6 +26,7 @@ type source struct {
 	version ast.RegoVersion
 	modules []bundle.ModuleFile
 	data    map[string]any
+	noIndex bool
 }
 
 func read(fsys fs.FS, v0 bool) (*source, error) {

@@ -34,9 +34,10 @@ var arrows = map[string][]string{
 	"sdk/guest":           {},
 	"sdk/client":          {"sdk/policy", "sdk/wire"},
 
-	"compiler/rego":      {"sdk/wasm", "sdk/abi"},
-	"compiler/toolchain": {"sdk/wasm", "sdk/abi"},
-	"compiler":           {"compiler/", "sdk/"},
+	"compiler/rego":         {"sdk/wasm", "sdk/abi", "compiler/rego/backend"},
+	"compiler/rego/backend": {},
+	"compiler/toolchain":    {"sdk/wasm", "sdk/abi"},
+	"compiler":              {"compiler/", "sdk/"},
 
 	"runtime/engine":  {"sdk/wasm", "sdk/abi"},
 	"runtime/decide":  {"sdk/policy", "sdk/wire", "sdk/abi", "sdk/codec"},
@@ -57,6 +58,7 @@ var arrows = map[string][]string{
 	"internal/assembly":  {"runtime/", "control/", "sdk/", "internal/"},
 	"internal/layers":    {},
 	"internal/regocases": {},
+	"internal/regoindex": {},
 	"testdata":           {},
 	"cmd/holdfast":       {"compiler", "compiler/", "runtime/", "control/", "sdk/", "internal/", "modules"},
 	"cmd/holdfastd":      {"runtime/", "control/", "sdk/", "internal/assembly"},
