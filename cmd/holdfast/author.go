@@ -152,7 +152,7 @@ func (q *question) ask() ([]byte, uint64, error) {
 	}
 	var answer []byte
 	if q.raw {
-		answer, err = rawValue(res.Output, q.rest)
+		answer, err = codec.Document(res.Output, q.rest)
 	} else {
 		answer, err = q.decision(res.Output)
 	}
@@ -186,29 +186,6 @@ func orEmpty[T any](list []T) []T {
 		return []T{}
 	}
 	return list
-}
-
-// rawValue takes the bare value out of OPA's result set, literals untouched; nil
-// is undefined.
-func rawValue(out []byte, rest []string) (json.RawMessage, error) {
-	var set []struct {
-		Result json.RawMessage `json:"result"`
-	}
-	if err := json.Unmarshal(out, &set); err != nil {
-		return nil, fmt.Errorf("module output: %w", err)
-	}
-	if len(set) == 0 {
-		return nil, nil
-	}
-	value := set[0].Result
-	for _, step := range rest {
-		var object map[string]json.RawMessage
-		if err := json.Unmarshal(value, &object); err != nil || object[step] == nil {
-			return nil, nil // no such member: undefined, as in Rego
-		}
-		value = object[step]
-	}
-	return value, nil
 }
 
 // questionFor prepares to ask a package's module at a point; raw wraps bare
