@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net/url"
 	"os"
 	"slices"
 	"strings"
@@ -44,17 +45,31 @@ func findEntrypoint(m *engine.Module, path string) (number int32, rest []string,
 	steps := strings.Split(path, "/")
 	for n := len(steps); n > 0; n-- {
 		if number, ok := all[strings.Join(steps[:n], "/")]; ok {
-			return number, steps[n:], nil
+			return number, unescaped(steps[n:]), nil
 		}
 	}
 	return 0, nil, fmt.Errorf("no entry point %q; the module has %s", path, strings.Join(names, ", "))
 }
 
+// unescaped returns the steps of a path as they were before they were joined.
+func unescaped(steps []string) []string {
+	for i, s := range steps {
+		if plain, err := url.PathUnescape(s); err == nil {
+			steps[i] = plain
+		}
+	}
+	return steps
+}
+
 // openPackage opens a .hfp, or builds anything else that build builds without
-// running its vectors' verdicts through.
-func (h *host) openPackage(ctx context.Context, path string) (*bundle.Package, wire.Digest, error) {
+// running its vectors' verdicts through; nil flags are the defaults.
+func (h *host) openPackage(ctx context.Context, path string, source *sourceFlags) (*bundle.Package, wire.Digest, error) {
 	if !strings.HasSuffix(path, ".hfp") {
-		built, err := compiler.Build(ctx, path, compiler.Options{Loader: h})
+		opts, err := source.options(h)
+		if err != nil {
+			return nil, wire.Digest{}, err
+		}
+		built, err := compiler.Build(ctx, path, opts)
 		var failed *compiler.VectorError
 		if err != nil && !errors.As(err, &failed) {
 			return nil, wire.Digest{}, authorError(err)

@@ -32,7 +32,7 @@ func (e *env) test(c *cobra.Command, path string, asJSON bool) error {
 		return err
 	}
 	defer h.Close(c.Context())
-	pkg, digest, err := h.openPackage(c.Context(), path)
+	pkg, digest, err := h.openPackage(c.Context(), path, nil)
 	if err != nil {
 		return err
 	}
