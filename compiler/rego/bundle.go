@@ -34,7 +34,7 @@ func Bundle(ctx context.Context, raw []byte, opts Options) (*Module, error) {
 		return nil, err
 	}
 	if len(b.WasmModules) == 0 {
-		return bundleSource(b).compile(ctx, opts.Entrypoints)
+		return bundleSource(b, opts).compile(ctx, opts.Entrypoints)
 	}
 	return ready(b)
 }
@@ -67,11 +67,11 @@ func (v *Verification) config() *bundle.VerificationConfig {
 	return bundle.NewVerificationConfig(keys, id, v.Scope, nil)
 }
 
-// bundleSource is what a folder's source is; test files are left out.
-func bundleSource(b *bundle.Bundle) *source {
+// bundleSource is what a folder's source is.
+func bundleSource(b *bundle.Bundle, opts Options) *source {
 	s := &source{version: b.RegoVersion(defaultVersion), data: b.Data}
 	for _, m := range b.Modules {
-		if isSource(m.Path) {
+		if opts.takes(m.Path) {
 			s.modules = append(s.modules, m)
 		}
 	}
@@ -118,7 +118,7 @@ func folderBundle(fsys fs.FS, opts Options) (*source, error) {
 	if err != nil {
 		return nil, err
 	}
-	return bundleSource(b), nil
+	return bundleSource(b, opts), nil
 }
 
 // archive gives files that are read already to OPA's reader.

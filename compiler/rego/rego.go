@@ -33,7 +33,12 @@ type Options struct {
 	Verification *Verification
 	// Beside are files of a folder that belong to no bundle and no signature.
 	Beside []string
+
+	tests bool // read test files too
 }
+
+// takes reports whether a file is read.
+func (o *Options) takes(name string) bool { return isSource(name) || o.tests && isTest(name) }
 
 func (o *Options) version() ast.RegoVersion {
 	if o.V0 {
@@ -69,7 +74,7 @@ func readFolder(fsys fs.FS, opts Options) (*source, error) {
 	if isBundle(fsys) || opts.Verification != nil {
 		return folderBundle(fsys, opts)
 	}
-	return read(fsys, opts.version())
+	return read(fsys, opts)
 }
 
 func (s *source) compile(ctx context.Context, entrypoints []string) (*Module, error) {

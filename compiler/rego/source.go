@@ -27,15 +27,15 @@ type source struct {
 	data    map[string]any
 }
 
-func read(fsys fs.FS, version ast.RegoVersion) (*source, error) {
-	s := &source{version: version, data: map[string]any{}}
+func read(fsys fs.FS, opts Options) (*source, error) {
+	s := &source{version: opts.version(), data: map[string]any{}}
 	var problems Errors
 	files := 0
 	err := fs.WalkDir(fsys, ".", func(name string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return hidden(name, d, err)
 		}
-		if !isSource(name) {
+		if !opts.takes(name) {
 			return nil
 		}
 		if files++; files > maxFiles {
@@ -72,6 +72,11 @@ func isSource(name string) bool {
 	default:
 		return strings.HasSuffix(base, ".rego") && !strings.HasSuffix(base, "_test.rego") && base[0] != '.'
 	}
+}
+
+func isTest(name string) bool {
+	base := path.Base(name)
+	return strings.HasSuffix(base, "_test.rego") && base[0] != '.'
 }
 
 func readFile(fsys fs.FS, name string) ([]byte, error) {
