@@ -130,6 +130,13 @@ func readInput(w http.ResponseWriter, r *http.Request) ([]byte, *fault) {
 }
 
 func queryInput(r *http.Request) ([]byte, *fault) {
+	// Here a GET is a decision and leaves a record, so that another site's page
+	// may not send one.
+	if site := r.Header.Get("Sec-Fetch-Site"); site != "" && site != "same-origin" && site != "none" {
+		f := invalid("cross-origin request")
+		f.status = http.StatusForbidden
+		return nil, f
+	}
 	values := r.URL.Query()["input"]
 	if len(values) == 0 {
 		return nil, nil

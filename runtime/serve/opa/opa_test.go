@@ -38,6 +38,12 @@ func post(body string, headers ...string) *http.Request {
 	return r
 }
 
+func fromSite(site string) *http.Request {
+	r := httptest.NewRequest("GET", "/v1/data/a?input=1", nil)
+	r.Header.Set("Sec-Fetch-Site", site)
+	return r
+}
+
 func TestRefusals(t *testing.T) {
 	long := `{"input": "` + strings.Repeat("x", policy.MaxRequestBytes) + `"}`
 	for name, c := range map[string]struct {
@@ -50,6 +56,7 @@ func TestRefusals(t *testing.T) {
 		"YAML":            {post("input: 1", "Content-Type", "application/x-yaml"), nil, 400, "invalid_parameter"},
 		"compressed":      {post("{}", "Content-Encoding", "gzip"), nil, 400, "invalid_parameter"},
 		"strict built-in": {httptest.NewRequest("GET", "/v1/data/a?strict-builtin-errors", nil), nil, 400, "invalid_parameter"},
+		"another site's":  {fromSite("cross-site"), nil, 403, "invalid_parameter"},
 		"no request":      {post("{}"), &policy.SyntaxError{Reason: "too deep"}, 400, "invalid_parameter"},
 		"no document":     {post("{}"), &policy.NoDocumentError{Reason: "fuel"}, 500, "internal_error"},
 		"node in trouble": {post("{}"), errors.New("broken"), 500, "internal_error"},
@@ -58,6 +65,14 @@ func TestRefusals(t *testing.T) {
 		var fault struct{ Code, Message string }
 		if err := json.Unmarshal(w.Body.Bytes(), &fault); err != nil || w.Code != c.status || fault.Code != c.code || fault.Message == "" {
 			t.Errorf("%s: %d %s", name, w.Code, w.Body)
+		}
+	}
+}
+
+func TestOwnPageMayAsk(t *testing.T) {
+	for _, site := range []string{"same-origin", "none"} {
+		if w := ask(echo{}, fromSite(site)); w.Code != 200 {
+			t.Errorf("%s: %d %s", site, w.Code, w.Body)
 		}
 	}
 }
