@@ -1,11 +1,11 @@
-# Holdfast needs Go, git and make; nothing else for these targets.
+# Holdfast needs Go, git and make; only portability needs Node too.
 GO      ?= go
 BIN     := bin
 # The toolchain whose output is committed; another one gives other bytes.
 WASM_GO := go1.26.8
 export CGO_ENABLED = 0
 
-.PHONY: help demo up build test conformance check bench bench-engine modules guests fuzz race cross
+.PHONY: help demo up build test conformance check bench bench-engine modules guests fuzz race cross portability
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ cross: ## everything builds for linux and darwin, amd64 and arm64
 	@for os in linux darwin; do for arch in amd64 arm64; do \
 		echo "build $$os/$$arch"; GOOS=$$os GOARCH=$$arch $(GO) build ./... || exit 1; \
 	done; done
+
+portability: build ## the Rego modules in npm's opa-wasm, unchanged (needs Node and its registry, or a cache)
+	./compiler/rego/portability/check $(BIN)/holdfast
 
 modules: ## rebuilds the committed .wasm files from their sources
 	GOTOOLCHAIN=$(WASM_GO) $(GO) generate ./modules/...

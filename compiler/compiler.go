@@ -49,6 +49,9 @@ type Options struct {
 	// NoIndex compiles Rego as OPA does, without a rule index; "index: false" in
 	// holdfast.yaml says so too.
 	NoIndex bool
+	// Verification is the key that must have signed an OPA bundle; nil checks no
+	// signature.
+	Verification *rego.Verification
 }
 
 // A Built is a package together with what was found out on the way.
@@ -93,7 +96,7 @@ func build(ctx context.Context, fsys fs.FS, dir string, opts Options) (*Built, e
 		}
 	}
 	cfg.noIndex = cfg.noIndex || opts.NoIndex
-	pkg, err := cfg.compile(ctx, fsys, dir, opts.Prebuilt)
+	pkg, err := cfg.compile(ctx, fsys, dir, opts)
 	if err != nil {
 		return nil, err
 	}
@@ -105,7 +108,7 @@ func build(ctx context.Context, fsys fs.FS, dir string, opts Options) (*Built, e
 
 // buildFile packs one ready file under the name "policy".
 func buildFile(ctx context.Context, file string, opts Options) (*Built, error) {
-	raw, err := os.ReadFile(file)
+	raw, err := readWhole(file)
 	if err != nil {
 		return nil, err
 	}
@@ -114,9 +117,9 @@ func buildFile(ctx context.Context, file string, opts Options) (*Built, error) {
 	case strings.HasSuffix(file, ".wasm"):
 		pkg.Module = raw
 	case strings.HasSuffix(file, ".tar.gz"):
-		m, err := rego.Bundle(ctx, raw)
+		m, err := rego.Bundle(ctx, raw, rego.Options{Verification: opts.Verification})
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("%s: %w", filepath.Base(file), err)
 		}
 		pkg.Language = Rego
 		setRego(pkg, m)
@@ -124,6 +127,18 @@ func buildFile(ctx context.Context, file string, opts Options) (*Built, error) {
 		return nil, &InputError{File: filepath.Base(file), Reason: "neither a folder, a .wasm file nor an OPA bundle (.tar.gz)"}
 	}
 	return finish(ctx, pkg, opts.Loader)
+}
+
+// readWhole reads a ready file of at most bundle.MaxPackageFile bytes.
+func readWhole(file string) ([]byte, error) {
+	info, err := os.Stat(file)
+	if err == nil && info.Size() > bundle.MaxPackageFile {
+		err = &InputError{File: filepath.Base(file), Reason: fmt.Sprintf("%d bytes, at most %d", info.Size(), bundle.MaxPackageFile)}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return os.ReadFile(file)
 }
 
 // detect looks at the files' names; tests and what vectors need do not count.
@@ -160,24 +175,20 @@ func detect(fsys fs.FS) (string, error) {
 }
 
 // compile makes the package without its vectors.
-func (c *config) compile(ctx context.Context, fsys fs.FS, dir string, prebuilt bool) (*bundle.Package, error) {
+func (c *config) compile(ctx context.Context, fsys fs.FS, dir string, opts Options) (*bundle.Package, error) {
 	pkg := &bundle.Package{Manifest: bundle.Manifest{
 		Name: c.name, Version: c.version, Description: c.description, Class: c.class, Language: c.language,
 		Entrypoint: c.entrypoint, Points: c.points, Patterns: c.patterns, Params: c.params, Fuel: c.fuel,
 	}}
 	switch {
 	case c.language == Rego:
-		opts := rego.Options{V0: c.regoV0, NoIndex: c.noIndex}
-		if c.entrypoint != "" {
-			opts.Entrypoints = []string{c.entrypoint}
-		}
-		m, err := rego.Compile(ctx, fsys, opts)
+		m, err := rego.Compile(ctx, fsys, c.rego(opts))
 		if err != nil {
 			return nil, err
 		}
 		setRego(pkg, m)
 		return pkg, nil
-	case c.language == Wasm || prebuilt:
+	case c.language == Wasm || opts.Prebuilt:
 		raw, err := readModule(fsys)
 		if err != nil {
 			return nil, err
@@ -193,6 +204,15 @@ func (c *config) compile(ctx context.Context, fsys fs.FS, dir string, prebuilt b
 		pkg.Module, pkg.Toolchain = m.Wasm, m.Toolchain
 	}
 	return pkg, readData(fsys, pkg)
+}
+
+// rego says how the folder's Rego is compiled.
+func (c *config) rego(opts Options) rego.Options {
+	out := rego.Options{V0: c.regoV0, NoIndex: c.noIndex, Verification: opts.Verification, Beside: append([]string{ConfigFile}, c.vectorFiles()...)}
+	if c.entrypoint != "" {
+		out.Entrypoints = []string{c.entrypoint}
+	}
+	return out
 }
 
 func setRego(pkg *bundle.Package, m *rego.Module) {
@@ -241,10 +261,30 @@ func class(pkg *bundle.Package) wasm.Class {
 	if c, err := wasm.ParseClass(pkg.Class); err == nil {
 		return c
 	}
-	if pkg.Language == Go {
+	switch {
+	case pkg.Language == Go:
 		return wasm.LanguageRuntime
+	case pkg.Language == Rego && len(pkg.Data) > maxPolicyData:
+		return wasm.Data
 	}
 	return wasm.Policy
+}
+
+// Bounds of a package's data, as JSON.
+const (
+	maxPolicyData = 1 << 20
+	maxClassData  = 8 << 20 // of class data
+)
+
+func checkData(pkg *bundle.Package, c wasm.Class) error {
+	most := maxPolicyData
+	if c == wasm.Data {
+		most = maxClassData
+	}
+	if len(pkg.Data) <= most {
+		return nil
+	}
+	return &InputError{Reason: fmt.Sprintf("%d bytes of data; class %s takes at most %d, class data %d", len(pkg.Data), c, most, maxClassData)}
 }
 
 // finish admits the module, packs and runs the vectors.
@@ -253,6 +293,9 @@ func finish(ctx context.Context, pkg *bundle.Package, loader Loader) (*Built, er
 		pkg.Name = defaultName
 	}
 	c := class(pkg)
+	if err := checkData(pkg, c); err != nil {
+		return nil, err
+	}
 	report, err := wasm.Scan(pkg.Module, c)
 	if err != nil {
 		return nil, err

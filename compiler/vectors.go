@@ -17,7 +17,7 @@ import (
 func readVectors(fsys fs.FS, c *config) ([]bundle.Vector, error) {
 	files := c.vectors
 	if files == nil {
-		for _, name := range []string{"vectors.yaml", "vectors.json"} {
+		for _, name := range c.vectorFiles() {
 			if _, err := fs.Stat(fsys, name); err == nil {
 				files = append(files, name)
 			}
@@ -40,6 +40,14 @@ func readVectors(fsys fs.FS, c *config) ([]bundle.Vector, error) {
 		all = append(all, list...)
 	}
 	return all, nil
+}
+
+// vectorFiles are where vectors may be.
+func (c *config) vectorFiles() []string {
+	if c.vectors != nil {
+		return c.vectors
+	}
+	return []string{"vectors.yaml", "vectors.json"}
 }
 
 func readFile(fsys fs.FS, name string) ([]byte, error) {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -54,17 +55,31 @@ func findEntrypoint(m *engine.Module, path string) (number int32, rest []string,
 	steps := strings.Split(path, "/")
 	for n := len(steps); n > 0; n-- {
 		if number, ok := all[strings.Join(steps[:n], "/")]; ok {
-			return number, steps[n:], nil
+			return number, unescaped(steps[n:]), nil
 		}
 	}
 	return 0, nil, fmt.Errorf("no entry point %q; the module has %s", path, strings.Join(names, ", "))
 }
 
+// unescaped returns the steps of a path as they were before they were joined.
+func unescaped(steps []string) []string {
+	for i, s := range steps {
+		if plain, err := url.PathUnescape(s); err == nil {
+			steps[i] = plain
+		}
+	}
+	return steps
+}
+
 // openPackage opens a .hfp, or builds anything else that build builds without
-// running its vectors' verdicts through.
-func (h *host) openPackage(ctx context.Context, path string) (*bundle.Package, wire.Digest, error) {
+// running its vectors' verdicts through; nil flags are the defaults.
+func (h *host) openPackage(ctx context.Context, path string, source *sourceFlags) (*bundle.Package, wire.Digest, error) {
 	if !strings.HasSuffix(path, ".hfp") {
-		built, err := compiler.Build(ctx, path, compiler.Options{Loader: h})
+		opts, err := source.options(h)
+		if err != nil {
+			return nil, wire.Digest{}, err
+		}
+		built, err := compiler.Build(ctx, path, opts)
 		var failed *compiler.VectorError
 		if err != nil && !errors.As(err, &failed) {
 			return nil, wire.Digest{}, authorError(err)
@@ -165,7 +180,7 @@ func (q *question) ask() ([]byte, uint64, error) {
 	}
 	var answer []byte
 	if q.raw {
-		answer, err = rawValue(res.Output, q.rest)
+		answer, err = codec.Document(res.Output, q.rest)
 	} else {
 		answer, err = q.decision(res.Output)
 	}
@@ -199,29 +214,6 @@ func orEmpty[T any](list []T) []T {
 		return []T{}
 	}
 	return list
-}
-
-// rawValue takes the bare value out of OPA's result set, literals untouched; nil
-// is undefined.
-func rawValue(out []byte, rest []string) (json.RawMessage, error) {
-	var set []struct {
-		Result json.RawMessage `json:"result"`
-	}
-	if err := json.Unmarshal(out, &set); err != nil {
-		return nil, fmt.Errorf("module output: %w", err)
-	}
-	if len(set) == 0 {
-		return nil, nil
-	}
-	value := set[0].Result
-	for _, step := range rest {
-		var object map[string]json.RawMessage
-		if err := json.Unmarshal(value, &object); err != nil || object[step] == nil {
-			return nil, nil // no such member: undefined, as in Rego
-		}
-		value = object[step]
-	}
-	return value, nil
 }
 
 // questionFor prepares to ask a package's module at a point; raw wraps bare

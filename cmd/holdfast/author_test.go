@@ -1,7 +1,10 @@
 package main
 
 import (
+	"archive/tar"
 	"bytes"
+	"compress/gzip"
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -24,7 +27,9 @@ import (
 // TestAuthor runs the scripts of testdata/author. In them "holdfast CODE ARGS"
 // runs the program in this process and wants that exit code; paths are absolute,
 // and the standard input is the file named stdin, if there is one. $SOURCE is the
-// project's folder.
+// project's folder. "tarball FILE DIR" packs a folder, "cut FILE BYTES TO" copies
+// the beginning of a file, and "large FILE BYTES" writes JSON with a text of that
+// length.
 func TestAuthor(t *testing.T) {
 	source, err := filepath.Abs("../..")
 	if err != nil {
@@ -44,6 +49,17 @@ func TestAuthor(t *testing.T) {
 				if code != want {
 					ts.Fatalf("exit code %d, want %d", code, want)
 				}
+			},
+			"tarball": func(ts *testscript.TestScript, _ bool, args []string) { ts.Check(tarball(args[0], args[1])) },
+			"cut": func(ts *testscript.TestScript, _ bool, args []string) {
+				n, err := strconv.Atoi(args[1])
+				ts.Check(err)
+				ts.Check(os.WriteFile(args[2], []byte(ts.ReadFile(args[0]))[:n], 0o600))
+			},
+			"large": func(ts *testscript.TestScript, _ bool, args []string) {
+				n, err := strconv.Atoi(args[1])
+				ts.Check(err)
+				ts.Check(os.WriteFile(args[0], []byte(`{"text":"`+strings.Repeat("x", n)+`"}`), 0o600))
 			},
 		},
 	})
@@ -146,4 +162,14 @@ func packageDecider(t *testing.T, h *host, pkg *bundle.Package) func(*policy.Req
 		}
 		return d
 	}
+}
+
+func tarball(name, dir string) error {
+	f, err := os.Create(name)
+	if err != nil {
+		return err
+	}
+	gz := gzip.NewWriter(f)
+	tw := tar.NewWriter(gz)
+	return errors.Join(tw.AddFS(os.DirFS(dir)), tw.Close(), gz.Close(), f.Close())
 }

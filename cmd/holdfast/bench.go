@@ -86,7 +86,7 @@ func (e *env) bench(c *cobra.Command, path string, f *benchFlags) error {
 		return err
 	}
 	defer h.Close(c.Context())
-	pkg, digest, err := h.openPackage(c.Context(), path)
+	pkg, digest, err := h.openPackage(c.Context(), path, nil)
 	if err != nil {
 		return err
 	}

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -13,24 +15,25 @@ import (
 func buildCommand(e *env) *cobra.Command {
 	var outputs []string
 	var wasmOut string
-	var prebuilt, noIndex bool
+	var prebuilt bool
+	var source sourceFlags
 	c := &cobra.Command{
 		Use:   "build [DIR]",
 		Short: "Compile, admit and test a policy, and pack it",
-		Long: `Build turns a folder of Rego, a Go guest, a ready .wasm file or an OPA bundle (.tar.gz) into a package. It admits the
+		Long: `Build turns a folder of Rego, a Go guest, a ready .wasm file or an OPA bundle (.tar.gz or a folder with .manifest) into a package. It admits the
 module and runs the golden vectors; a package is written only when all of them pass. The same source in any folder
 gives the same digest. holdfast.yaml describes the policy; a Rego folder without one is a policy too, with every
 package as an entry point. Exit 3: the language's toolchain is missing.`,
 		Example: "  holdfast build modules/tool-authz -o tool-authz.hfp\n  holdfast build . -o json",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			return e.build(c, argument(args), outputs, wasmOut, compiler.Options{Prebuilt: prebuilt, NoIndex: noIndex})
+			return e.build(c, argument(args), outputs, wasmOut, prebuilt, &source)
 		},
 	}
 	c.Flags().StringArrayVarP(&outputs, "output", "o", nil, `the package file (default NAME.hfp); "json" prints one JSON value, beside a file or alone`)
 	c.Flags().StringVar(&wasmOut, "wasm-out", "", "also write the module alone; then no package is written unless -o names one")
+	source.add(c)
 	c.Flags().BoolVar(&prebuilt, "prebuilt", false, "take the folder's .wasm file instead of running the toolchain")
-	c.Flags().BoolVar(&noIndex, "no-index", false, "compile Rego as OPA does, without a rule index: every definition of a document is tried")
 	return c
 }
 
@@ -42,7 +45,7 @@ func argument(args []string) string {
 	return args[0]
 }
 
-func (e *env) build(c *cobra.Command, dir string, outputs []string, wasmOut string, opts compiler.Options) error {
+func (e *env) build(c *cobra.Command, dir string, outputs []string, wasmOut string, prebuilt bool, source *sourceFlags) error {
 	file, asJSON := "", false
 	for _, o := range outputs {
 		switch {
@@ -59,7 +62,11 @@ func (e *env) build(c *cobra.Command, dir string, outputs []string, wasmOut stri
 		return err
 	}
 	defer h.Close(c.Context())
-	opts.Loader = h
+	opts, err := source.options(h)
+	if err != nil {
+		return err
+	}
+	opts.Prebuilt = prebuilt
 	built, err := compiler.Build(c.Context(), dir, opts)
 	if err != nil {
 		return authorError(err)
@@ -79,12 +86,26 @@ func (e *env) build(c *cobra.Command, dir string, outputs []string, wasmOut stri
 	return e.printBuilt(built, file)
 }
 
-// write creates or replaces a file; no name, no file.
+// write creates or replaces a file, whole or not at all; no name, no file.
 func write(name string, data []byte) error {
 	if name == "" {
 		return nil
 	}
-	return os.WriteFile(name, data, 0o644)
+	if info, err := os.Stat(name); err == nil && !info.Mode().IsRegular() {
+		return os.WriteFile(name, data, 0o644) // a device or a pipe
+	}
+	f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+"-*")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err = errors.Join(err, f.Chmod(0o644), f.Close()); err == nil {
+		err = os.Rename(f.Name(), name)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(f.Name()))
+	}
+	return nil
 }
 
 func buildReport(b *compiler.Built, file string) map[string]any {

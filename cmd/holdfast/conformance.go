@@ -95,7 +95,7 @@ func conformanceGuest(ctx context.Context, path string) (conformance.Guest, erro
 		return conformance.Guest{}, err
 	}
 	defer h.Close(ctx)
-	pkg, _, err := h.openPackage(ctx, path)
+	pkg, _, err := h.openPackage(ctx, path, nil)
 	if err != nil {
 		return conformance.Guest{}, err
 	}

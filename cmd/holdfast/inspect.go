@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 
@@ -17,16 +18,23 @@ import (
 
 func inspectCommand(e *env) *cobra.Command {
 	var asJSON bool
+	var extract string
+	var source sourceFlags
 	c := &cobra.Command{
-		Use:   "inspect FILE.hfp|FILE.wasm",
+		Use:   "inspect FILE.hfp|FILE.wasm|DIR|BUNDLE.tar.gz",
 		Short: "Show what a package or module is, and whether it is admitted",
 		Long: `Inspect prints manifest, digest, ABI, imports, exports, features, how much of each limit the module uses, and what the
-rewriter adds. A bare module is judged by the narrowest class that admits it. Exit 1 when it is refused, with the place, the
-reason and what to do about it; 2 when the file cannot be read.`,
-		Example: "  holdfast inspect tool-authz.hfp\n  holdfast inspect policy.wasm -o json",
+rewriter adds. A bare module is judged by the narrowest class that admits it; a folder or an OPA bundle is built in memory
+first. --extract-wasm writes the package's module as its compiler wrote it: that of a Rego package runs in any host of OPA's
+ABI. Exit 1 when it is refused, with the place, the reason and what to do about it; 2 when the file cannot be read.`,
+		Example: "  holdfast inspect tool-authz.hfp\n  holdfast inspect policy.wasm -o json\n  holdfast inspect tool-authz.hfp --extract-wasm policy.wasm",
 		Args:    cobra.ExactArgs(1),
-		RunE:    func(c *cobra.Command, args []string) error { return e.inspect(args[0], asJSON) },
+		RunE: func(c *cobra.Command, args []string) error {
+			return e.inspect(c, args[0], extract, &source, asJSON)
+		},
 	}
+	c.Flags().StringVar(&extract, "extract-wasm", "", "also write the module to this file")
+	source.add(c)
 	outputFlag(c, &asJSON)
 	return c
 }
@@ -102,27 +110,30 @@ type moduleJSON struct {
 	RewrittenBytes int      `json:"rewritten_bytes"`
 }
 
-func (e *env) inspect(path string, asJSON bool) error {
-	raw, err := readBounded(path, bundle.MaxPackageFile)
-	if err != nil {
-		return err
-	}
-	in := inspection{File: path, Bytes: len(raw)}
-	module := raw
+func (e *env) inspect(c *cobra.Command, path, extract string, source *sourceFlags, asJSON bool) error {
+	in := inspection{File: path}
+	var module []byte
 	judge := narrowest
 	if strings.HasSuffix(path, ".wasm") {
-		in.Digest = wire.Sum(raw)
-	} else {
-		pkg, digest, err := bundle.OpenPackage(raw, bundle.MaxPackage)
+		raw, err := readBounded(path, bundle.MaxPackageFile)
 		if err != nil {
-			return e.unreadable(path, err, asJSON)
+			return err
+		}
+		module, in.Bytes, in.Digest = raw, len(raw), wire.Sum(raw)
+	} else {
+		pkg, err := e.inspected(c, path, source, &in, asJSON)
+		if err != nil {
+			return err
 		}
 		class, err := wasm.ParseClass(pkg.Class)
 		if err != nil {
 			return e.unreadable(path, err, asJSON)
 		}
 		module, judge = pkg.Module, func(m []byte) (*wasm.Report, error) { return wasm.Scan(m, class) }
-		in.Digest, in.Manifest = digest, describe(pkg)
+		in.Manifest = describe(pkg)
+	}
+	if err := write(extract, module); err != nil {
+		return err
 	}
 	report, refused := judge(module)
 	if refused == nil {
@@ -132,6 +143,7 @@ func (e *env) inspect(path string, asJSON bool) error {
 		in.Admitted, in.Refusal = false, refusalOf(refused)
 	}
 	in.Index = indexReport(module)
+	var err error
 	if asJSON {
 		err = e.printJSON(in)
 	} else {
@@ -141,6 +153,39 @@ func (e *env) inspect(path string, asJSON bool) error {
 		err = checkFailed("%s: %w", path, refused)
 	}
 	return err
+}
+
+// inspected opens a package file, or builds one in memory.
+func (e *env) inspected(c *cobra.Command, path string, source *sourceFlags, in *inspection, asJSON bool) (*bundle.Package, error) {
+	if info, err := os.Stat(path); err == nil && (info.IsDir() || strings.HasSuffix(path, ".tar.gz")) {
+		return e.built(c, path, source, in)
+	}
+	raw, err := readBounded(path, bundle.MaxPackageFile)
+	if err != nil {
+		return nil, err
+	}
+	in.Bytes = len(raw)
+	pkg, digest, err := bundle.OpenPackage(raw, bundle.MaxPackage)
+	if err != nil {
+		return nil, e.unreadable(path, err, asJSON)
+	}
+	in.Digest = digest
+	return pkg, nil
+}
+
+func (e *env) built(c *cobra.Command, path string, source *sourceFlags, in *inspection) (*bundle.Package, error) {
+	h, err := newHost(c.Context())
+	if err != nil {
+		return nil, err
+	}
+	defer h.Close(c.Context())
+	pkg, digest, err := h.openPackage(c.Context(), path, source)
+	if err != nil {
+		return nil, err
+	}
+	file, _, err := pkg.Encode()
+	in.Bytes, in.Digest = len(file), digest
+	return pkg, err
 }
 
 // unreadable reports a file that is no package, as JSON too.

@@ -99,7 +99,7 @@ func rootCommand(e *env) *cobra.Command {
 		}
 	}
 	add("see", upCommand(e))
-	add("author", buildCommand(e), testCommand(e), benchCommand(e), inspectCommand(e), evalCommand(e))
+	add("author", initCommand(e), buildCommand(e), testCommand(e), benchCommand(e), inspectCommand(e), evalCommand(e))
 	add("operate", decideCommand(e), tailCommand(e))
 	add("audit", ledgerCommand(e))
 	return root

@@ -62,7 +62,8 @@ func folderPolicy(ctx context.Context, dir string) (*policySet, error) {
 }
 
 // oneEntrypoint refuses to guess: a folder without holdfast.yaml has an entry
-// point for every package, and only one can decide.
+// point for every package, and only one can decide. What lies below another is
+// part of it.
 func oneEntrypoint(ctx context.Context, dir string, pkg *bundle.Package) error {
 	if _, err := os.Stat(filepath.Join(dir, "holdfast.yaml")); err == nil || pkg.ABI != string(abi.OPA1) {
 		return nil
@@ -76,10 +77,16 @@ func oneEntrypoint(ctx context.Context, dir string, pkg *bundle.Package) error {
 	if err != nil {
 		return err
 	}
-	if names := slices.Sorted(maps.Keys(m.Entrypoints())); len(names) > 1 {
+	all := slices.Sorted(maps.Keys(m.Entrypoints()))
+	names := slices.DeleteFunc(slices.Clone(all), func(name string) bool { return liesBelow(name, all) })
+	if len(names) > 1 {
 		return fmt.Errorf("%s has the packages %s, and only one can decide: name it in holdfast.yaml, such as entrypoint: %s", dir, strings.Join(names, ", "), names[0])
 	}
 	return nil
+}
+
+func liesBelow(name string, names []string) bool {
+	return slices.ContainsFunc(names, func(above string) bool { return strings.HasPrefix(name, above+"/") })
 }
 
 func (s *policySet) build(ctx context.Context, build func(compiler.Options) (*compiler.Built, error)) error {

@@ -44,6 +44,9 @@ func (e Errors) Error() string {
 	return fmt.Sprintf("%d errors\n%s", len(e), strings.Join(lines, "\n"))
 }
 
+// maxText bounds the offending text in an Error, in bytes.
+const maxText = 200
+
 // positioned turns OPA's errors into ours.
 func positioned(err error) error {
 	var one *ast.Error
@@ -73,7 +76,10 @@ func toErrors(err error) Errors {
 func toError(e *ast.Error) Error {
 	out := Error{Code: e.Code, Message: e.Message}
 	if e.Location != nil {
-		out.File, out.Line, out.Col = e.Location.File, e.Location.Row, e.Location.Col
+		if text, _, _ := strings.Cut(string(e.Location.Text), "\n"); e.Code != ast.ParseErr && text != "" && len(text) <= maxText {
+			out.Message += "\n\t" + text // a syntax error brings its own
+		}
+		out.File, out.Line, out.Col = strings.TrimPrefix(e.Location.File, "/"), e.Location.Row, e.Location.Col
 	}
 	if e.Details != nil {
 		for _, line := range e.Details.Lines() {

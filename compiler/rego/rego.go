@@ -21,8 +21,9 @@ import (
 // points that the sources imply.
 type Options struct {
 	// Entrypoints are paths such as "rbac/allow", or "/" for all that rules make;
-	// the first is the default. Empty means those that are annotated with "entrypoint: true", or else every
-	// package, sorted.
+	// the first is the default. Empty means those that are annotated with
+	// "entrypoint: true", or else every package, sorted, and every rule that is no
+	// function, sorted.
 	Entrypoints []string
 	// V0 reads the language of OPA before 1.0. A file that imports rego.v1 is v1
 	// all the same, and a .manifest with "rego_version": 0 means V0 too.
@@ -30,6 +31,23 @@ type Options struct {
 	// NoIndex takes the module that OPA's own back end writes, byte for byte: it
 	// tries every definition of a document each time.
 	NoIndex bool
+	// Verification is the key that must have signed an OPA bundle; nil checks no
+	// signature. A folder that is no bundle is refused with one.
+	Verification *Verification
+	// Beside are files of a folder that belong to no bundle and no signature.
+	Beside []string
+
+	tests bool // read test files too
+}
+
+// takes reports whether a file is read.
+func (o *Options) takes(name string) bool { return isSource(name) || o.tests && isTest(name) }
+
+func (o *Options) version() ast.RegoVersion {
+	if o.V0 {
+		return ast.RegoV0
+	}
+	return defaultVersion
 }
 
 // A Module is what the compiler made.
@@ -48,12 +66,19 @@ type Module struct {
 // and compiles it. The output depends on the files' contents and their paths in
 // fsys alone. What is wrong with the sources comes back as Errors.
 func Compile(ctx context.Context, fsys fs.FS, opts Options) (*Module, error) {
-	src, err := read(fsys, opts.V0)
+	src, err := readFolder(fsys, opts)
 	if err != nil {
 		return nil, err
 	}
 	src.noIndex = opts.NoIndex
 	return src.compile(ctx, opts.Entrypoints)
+}
+
+func readFolder(fsys fs.FS, opts Options) (*source, error) {
+	if isBundle(fsys) || opts.Verification != nil {
+		return folderBundle(fsys, opts)
+	}
+	return read(fsys, opts)
 }
 
 func (s *source) compile(ctx context.Context, entrypoints []string) (*Module, error) {
@@ -95,16 +120,50 @@ func (s *source) entrypoints(asked []string) ([]string, error) {
 	if err != nil || len(annotated) > 0 {
 		return annotated, err
 	}
-	var packages []string
+	return s.implied()
+}
+
+// maxRules bounds how many rules are entry points of their own; with more of
+// them only packages are. A document below a package is the same either way,
+// unless another rule of the package conflicts.
+const maxRules = 500
+
+// implied are every package, and every rule under its name.
+func (s *source) implied() ([]string, error) {
+	var packages, rules []string
 	for _, m := range s.modules {
 		p, err := m.Parsed.Package.Path.Ptr()
 		if err != nil {
 			return nil, positioned(ast.NewError(ast.CompileErr, m.Parsed.Package.Location, "package %v cannot be an entry point: %v", m.Parsed.Package.Path, err))
 		}
 		packages = append(packages, strings.TrimPrefix(p, "data/"))
+		for _, r := range m.Parsed.Rules {
+			if len(r.Head.Args) == 0 {
+				rules = append(rules, rulePath(m.Parsed.Package.Path, r))
+			}
+		}
 	}
-	slices.Sort(packages)
-	return slices.Compact(packages), nil
+	packages, rules = sorted(packages), sorted(rules)
+	if len(rules) > maxRules {
+		return packages, nil
+	}
+	return append(packages, slices.DeleteFunc(rules, func(r string) bool { return slices.Contains(packages, r) })...), nil
+}
+
+func sorted(list []string) []string {
+	slices.Sort(list)
+	return slices.Compact(list)
+}
+
+// rulePath is the longest part of the rule's reference that is made of names.
+func rulePath(pkg ast.Ref, r *ast.Rule) string {
+	ref := pkg.Extend(r.Head.Ref())
+	for n := len(ref); n > len(pkg); n-- {
+		if p, err := ref[:n].Ptr(); err == nil {
+			return strings.TrimPrefix(p, "data/")
+		}
+	}
+	return ""
 }
 
 func (s *source) annotated() ([]string, error) {
@@ -127,8 +186,7 @@ func (s *source) annotated() ([]string, error) {
 		}
 		found = append(found, strings.TrimPrefix(p, "data/"))
 	}
-	slices.Sort(found)
-	return slices.Compact(found), nil
+	return sorted(found), nil
 }
 
 func (s *source) dataJSON() ([]byte, error) {
@@ -145,7 +203,11 @@ func (s *source) dataJSON() ([]byte, error) {
 // decodeData reads a data file; numbers keep their literals.
 func decodeData(path string, raw []byte) (map[string]any, error) {
 	var doc any
-	if err := util.Unmarshal(raw, &doc); err != nil {
+	unmarshal := util.Unmarshal // YAML
+	if strings.HasSuffix(path, ".json") {
+		unmarshal = util.UnmarshalJSON
+	}
+	if err := unmarshal(raw, &doc); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	m, ok := doc.(map[string]any)

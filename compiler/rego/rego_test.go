@@ -45,15 +45,16 @@ func TestCompile(t *testing.T) {
 		entrypoints []string
 		data        string
 	}{
-		{"every package", folder("rbac.rego", rbac, "sub/lib.rego", lib, "data.json", `{"admins":["a"]}`), rego.Options{}, []string{"lib", "rbac"}, `{"admins":["a"]}`},
+		{"every package", folder("rbac.rego", rbac, "sub/lib.rego", lib, "data.json", `{"admins":["a"]}`), rego.Options{}, []string{"lib", "rbac", "rbac/allow"}, `{"admins":["a"]}`},
+		{"rules of every kind", folder("p.rego", "package p\n\nf(x) := x\n\na.b.c := 1\n\na.b[x] := x if some x in [2]\n\ns contains 1\n\np[q.r] := 1 if q := {\"r\": 2}\n\ns contains 2\n", "q.rego", "package p.s2\n\ns := 1\n"), rego.Options{}, []string{"p", "p/s2", "p/a/b", "p/a/b/c", "p/p", "p/s", "p/s2/s"}, ""},
 		{"asked for", folder("rbac.rego", rbac, "lib.rego", lib), rego.Options{Entrypoints: []string{"rbac/allow"}}, []string{"rbac/allow"}, ""},
 		{"annotated", folder("p.rego", "package p\n\n# METADATA\n# entrypoint: true\nallow := true\n\nother := 1\n"), rego.Options{}, []string{"p/allow"}, ""},
-		{"tests left out", folder("p.rego", "package p\n\nallow := true\n", "p_test.rego", "package p_test\n\nnot rego at all"), rego.Options{}, []string{"p"}, ""},
-		{"data in folders", folder("p.rego", "package p\n\nallow := data.a.b.c\n", "data.yaml", "a: {x: 1}", "a/b/data.json", `{"c": 1.50}`), rego.Options{}, []string{"p"}, `{"a":{"b":{"c":1.50},"x":1}}`},
-		{"v0", folder("p.rego", "package p\n\nallow { input.x }\n"), rego.Options{V0: true}, []string{"p"}, ""},
-		{"v0 by manifest", folder("p.rego", "package p\n\nallow { input.x }\n", ".manifest", `{"rego_version": 0}`), rego.Options{}, []string{"p"}, ""},
+		{"tests left out", folder("p.rego", "package p\n\nallow := true\n", "p_test.rego", "package p_test\n\nnot rego at all"), rego.Options{}, []string{"p", "p/allow"}, ""},
+		{"data in folders", folder("p.rego", "package p\n\nallow := data.a.b.c\n", "data.yaml", "a: {x: 1}", "a/b/data.json", `{"c": 1.50}`), rego.Options{}, []string{"p", "p/allow"}, `{"a":{"b":{"c":1.50},"x":1}}`},
+		{"v0", folder("p.rego", "package p\n\nallow { input.x }\n"), rego.Options{V0: true}, []string{"p", "p/allow"}, ""},
+		{"v0 by manifest", folder("p.rego", "package p\n\nallow { input.x }\n", ".manifest", `{"rego_version": 0}`), rego.Options{}, []string{"p", "p/allow"}, ""},
+		{"v1 in a v0 folder", folder("p.rego", "package p\n\nimport rego.v1\n\nallow if input.x\n"), rego.Options{V0: true}, []string{"p", "p/allow"}, ""},
 		{"replaced", folder("p.rego", "package p\n\nf := http.send({})\n\nx := 1 if f == {} with http.send as {}\n"), rego.Options{Entrypoints: []string{"p/x"}}, []string{"p/x"}, ""},
-		{"v1 in a v0 folder", folder("p.rego", "package p\n\nimport rego.v1\n\nallow if input.x\n"), rego.Options{V0: true}, []string{"p"}, ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			m, err := rego.Compile(t.Context(), tc.files, tc.opts)
@@ -132,16 +133,16 @@ func TestErrors(t *testing.T) {
 
 func TestBundle(t *testing.T) {
 	b := tarball(t, map[string]string{"p/p.rego": "package p\n\nallow := data.p.x\n", "p/data.json": `{"x": true}`, "p/p_test.rego": "package p_test\n\ntest_x if p.y\n\np := 1\n"})
-	m, err := rego.Bundle(t.Context(), b)
+	m, err := rego.Bundle(t.Context(), b, rego.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !slices.Equal(m.Entrypoints, []string{"p"}) || string(m.Data) != `{"p":{"x":true}}` {
+	if !slices.Equal(m.Entrypoints, []string{"p", "p/allow"}) || string(m.Data) != `{"p":{"x":true}}` {
 		t.Errorf("%q, %s", m.Entrypoints, m.Data)
 	}
 	ready, err := rego.Bundle(t.Context(), tarball(t, map[string]string{
 		"/policy.wasm": string(m.Wasm), ".manifest": `{"wasm": [{"entrypoint": "p", "module": "/policy.wasm"}]}`,
-	}))
+	}), rego.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -149,7 +150,7 @@ func TestBundle(t *testing.T) {
 		t.Error("a ready module is not taken as it is")
 	}
 	for name, raw := range map[string][]byte{"empty": nil, "text": []byte("no bundle"), "cut": b[:len(b)/2]} {
-		if _, err := rego.Bundle(t.Context(), raw); err == nil {
+		if _, err := rego.Bundle(t.Context(), raw, rego.Options{}); err == nil {
 			t.Errorf("%s: accepted", name)
 		}
 	}

@@ -1,7 +1,6 @@
 package rego
 
 import (
-	"encoding/json"
 	"fmt"
 	"io/fs"
 	"path"
@@ -14,7 +13,7 @@ import (
 // Bounds of a source folder.
 const (
 	maxFiles     = 1_000
-	maxFileBytes = 5 << 20
+	maxFileBytes = 8 << 20
 )
 
 // defaultVersion is the language of a source that does not say.
@@ -29,21 +28,15 @@ type source struct {
 	noIndex bool
 }
 
-func read(fsys fs.FS, v0 bool) (*source, error) {
-	s := &source{version: defaultVersion, data: map[string]any{}}
-	var err error
-	if v0 {
-		s.version = ast.RegoV0
-	} else if s.version, err = manifestVersion(fsys); err != nil {
-		return nil, err
-	}
+func read(fsys fs.FS, opts Options) (*source, error) {
+	s := &source{version: opts.version(), data: map[string]any{}}
 	var problems Errors
 	files := 0
-	err = fs.WalkDir(fsys, ".", func(name string, d fs.DirEntry, err error) error {
+	err := fs.WalkDir(fsys, ".", func(name string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return hidden(name, d, err)
 		}
-		if !isSource(name) {
+		if !opts.takes(name) {
 			return nil
 		}
 		if files++; files > maxFiles {
@@ -80,6 +73,11 @@ func isSource(name string) bool {
 	default:
 		return strings.HasSuffix(base, ".rego") && !strings.HasSuffix(base, "_test.rego") && base[0] != '.'
 	}
+}
+
+func isTest(name string) bool {
+	base := path.Base(name)
+	return strings.HasSuffix(base, "_test.rego") && base[0] != '.'
 }
 
 func readFile(fsys fs.FS, name string) ([]byte, error) {
@@ -148,30 +146,4 @@ func merge(into, from map[string]any, name string) error {
 		}
 	}
 	return nil
-}
-
-// manifestVersion reads the language version that an OPA bundle's .manifest
-// states; without one it is v1.
-func manifestVersion(fsys fs.FS) (ast.RegoVersion, error) {
-	raw, err := fs.ReadFile(fsys, ".manifest")
-	if err != nil {
-		return ast.RegoV1, nil // a folder without a manifest
-	}
-	var m struct {
-		RegoVersion *int `json:"rego_version"`
-	}
-	if err := json.Unmarshal(raw, &m); err != nil {
-		return ast.RegoV1, fmt.Errorf(".manifest: %w", err)
-	}
-	if m.RegoVersion == nil {
-		return ast.RegoV1, nil
-	}
-	switch *m.RegoVersion {
-	case 0:
-		return ast.RegoV0, nil
-	case 1:
-		return ast.RegoV1, nil
-	default:
-		return ast.RegoV1, fmt.Errorf(".manifest: rego_version %d; 0 or 1", *m.RegoVersion)
-	}
 }

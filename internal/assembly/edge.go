@@ -19,6 +19,7 @@ import (
 	"github.com/holdfast-policy/holdfast/runtime/journal"
 	"github.com/holdfast-policy/holdfast/runtime/loader"
 	"github.com/holdfast-policy/holdfast/runtime/serve"
+	"github.com/holdfast-policy/holdfast/runtime/serve/opa"
 	"github.com/holdfast-policy/holdfast/sdk/bundle"
 )
 
@@ -109,7 +110,7 @@ func StartEdge(ctx context.Context, cfg EdgeConfig) (_ *Edge, err error) {
 func (e *Edge) run(cfg EdgeConfig) {
 	ctx, cancel := context.WithCancel(context.Background())
 	e.cancel = cancel
-	e.http = serve.NewServer(e.node)
+	e.http = serve.NewServer(e.node, serve.Door{Path: "/v1/data", Handler: opa.Handler(e.node)})
 	e.http.ErrorLog = slog.NewLogLogger(e.log.Handler(), slog.LevelDebug)
 	e.running.Go(func() {
 		if err := e.http.Serve(e.listener); !errors.Is(err, http.ErrServerClosed) {

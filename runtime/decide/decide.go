@@ -58,7 +58,10 @@ type Module struct {
 	Module     abi.Module
 	Codec      codec.Codec
 	Entrypoint int32
-	Fuel       uint64 // 0 = abi.DefaultFuel
+	// Entrypoints are all of a Rego module, by path, for OPA's data API; nil for
+	// other modules.
+	Entrypoints map[string]int32
+	Fuel        uint64 // 0 = abi.DefaultFuel
 }
 
 // A Run is what one module did.

@@ -226,6 +226,12 @@ func (n *Node) Decide(_ context.Context, req *policy.Request) (policy.Answer, er
 		outcome = point.Evaluate(req, start.UnixNano())
 		outcome.Decision.Epoch = l.set.Epoch
 	}
+	return n.answer(l, point, req, outcome, start), nil
+}
+
+// answer checks obligations and writes the record of what was decided, or does
+// as the point says when it cannot be written.
+func (n *Node) answer(l *live, point *decide.Point, req *policy.Request, outcome decide.Outcome, start time.Time) policy.Answer {
 	outcome.Decision = guard.Obligations(req, outcome.Decision)
 	decided := time.Since(start)
 	ref, err := n.record(l, point, req, outcome, start, decided)
@@ -241,7 +247,7 @@ func (n *Node) Decide(_ context.Context, req *policy.Request) (policy.Answer, er
 		answer.Boot, answer.Seq, answer.Leaf = ref.Boot, ref.Seq, hex.EncodeToString(ref.Leaf[:])
 	}
 	answer.Timing = policy.Timing{Decide: decided, Record: time.Since(start) - decided}
-	return answer, nil
+	return answer
 }
 
 // record writes the record of an outcome, as durably as the point demands.

@@ -175,7 +175,7 @@ func (b *builder) module(ctx context.Context, ref *bundle.PackageRef) (decide.Mo
 	}
 	return decide.Module{
 		Name: pkg.Name, Digest: ref.Digest, Wasm: pkg.Manifest.Module, Params: key.params,
-		Module: m, Codec: c, Entrypoint: entrypoint, Fuel: fuel,
+		Module: m, Codec: c, Entrypoint: entrypoint, Entrypoints: m.Entrypoints(), Fuel: fuel,
 	}, nil
 }
 

@@ -44,10 +44,17 @@ const (
 	maxHeader     = 16 << 10
 )
 
-// NewServer returns an HTTP server with bounded reads that answers from d.
-func NewServer(d Decider) *http.Server {
+// A Door is another way in, such as that of another protocol.
+type Door struct {
+	Path    string // what it answers for, with all that lies below
+	Handler http.Handler
+}
+
+// NewServer returns an HTTP server with bounded reads that answers from d, and
+// for the paths of the other doors from those.
+func NewServer(d Decider, doors ...Door) *http.Server {
 	return &http.Server{
-		Handler:           Handler(d),
+		Handler:           Handler(d, doors...),
 		ReadHeaderTimeout: headerTimeout,
 		ReadTimeout:       readTimeout,
 		WriteTimeout:      writeTimeout,
@@ -56,9 +63,13 @@ func NewServer(d Decider) *http.Server {
 	}
 }
 
-// Handler returns the front door.
-func Handler(d Decider) http.Handler {
+// Handler returns the front door, and the others beside it.
+func Handler(d Decider, doors ...Door) http.Handler {
 	mux := http.NewServeMux()
+	for _, door := range doors {
+		mux.Handle(door.Path, door.Handler)
+		mux.Handle(door.Path+"/", door.Handler)
+	}
 	mux.HandleFunc("POST /v1/decide/{point}", func(w http.ResponseWriter, r *http.Request) { decide(w, r, d) })
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {

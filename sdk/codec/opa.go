@@ -8,11 +8,12 @@ import (
 )
 
 // opa1 is JSON both ways. The input is the bare document when the request has
-// one, else the request with its point; number literals are kept.
+// one, undefined when the request is bare and has none, else the request with
+// its point; number literals are kept.
 type opa1 struct{}
 
 func (opa1) Encode(r *policy.Request) ([]byte, error) {
-	if doc, ok, err := r.DocumentJSON(); ok || err != nil {
+	if doc, ok, err := r.DocumentJSON(); ok || r.Bare || err != nil {
 		return doc, err
 	}
 	return r.JSON()

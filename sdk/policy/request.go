@@ -64,6 +64,10 @@ type Request struct {
 	// subject, action and resource may be empty. ParseRequest may leave it to
 	// WithDocument.
 	Document any `json:"document,omitempty" cbor:"document,omitempty"`
+	// Bare says that the document is the whole input of a Rego policy even when
+	// there is none: then the input is undefined, as for OPA. A bare request
+	// needs no subject, action or resource.
+	Bare bool `json:"bare,omitempty" cbor:"-"`
 
 	// source is the JSON object that the request was read from, so that number
 	// literals reach Rego and the record as they were written.
@@ -105,6 +109,9 @@ func parseRequest(point string, body []byte) (*Request, error) {
 	if err := p.end(); err != nil {
 		return nil, err
 	}
+	if r.Bare {
+		return r, nil
+	}
 	return r, p.required(seen)
 }
 
@@ -138,6 +145,8 @@ func (p *parser) member(r *Request, name string) (err error) {
 			r.Signals = append(r.Signals, s)
 			return err
 		})
+	case "bare":
+		r.Bare, err = p.bool()
 	case "document":
 		start := p.dec.InputOffset()
 		r.Document, err = p.value()
@@ -257,6 +266,17 @@ func (p *parser) string() (string, error) {
 	return tok.String(), nil
 }
 
+func (p *parser) bool() (bool, error) {
+	if k := p.dec.PeekKind(); k != 't' && k != 'f' && k != 0 {
+		return false, p.mistyped("a boolean")
+	}
+	tok, err := p.dec.ReadToken()
+	if err != nil {
+		return false, p.syntax(err)
+	}
+	return tok.Bool(), nil
+}
+
 func (p *parser) float() (float64, error) {
 	if k := p.dec.PeekKind(); k != '0' && k != 0 {
 		return 0, p.mistyped("a number")
@@ -324,3 +344,9 @@ func (r *Request) Performs(t string) bool { return slices.Contains(r.Supported, 
 // ErrUnknownPoint is wrapped when a request asks at a point that the release in
 // force does not have. It is no decision.
 var ErrUnknownPoint = errors.New("unknown decision point")
+
+// A NoDocumentError says why the policies that OPA's data API asked gave no
+// document. That is a recorded decision all the same.
+type NoDocumentError struct{ Reason string }
+
+func (e *NoDocumentError) Error() string { return "the policies gave no document: " + e.Reason }

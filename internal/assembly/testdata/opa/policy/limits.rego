@@ -1,0 +1,3 @@
+package shop.limits
+
+most := 100
