@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/holdfast-policy/holdfast/runtime/engine"
+	"github.com/holdfast-policy/holdfast/runtime/loader"
 	"github.com/holdfast-policy/holdfast/sdk/bundle"
 	"github.com/holdfast-policy/holdfast/sdk/policy"
 	"github.com/holdfast-policy/holdfast/sdk/vectors"
@@ -223,20 +224,16 @@ func measure(ctx context.Context, questions []question, n int) (*measurement, er
 // answer or use that differs is an error.
 func fuelOf(ctx context.Context, questions []question) (fuelRange, error) {
 	used := fuelRange{Min: ^uint64(0)}
-	interpreter, err := newConformanceHost(ctx, true)
+	interpreter, err := loader.OpenHost(ctx, engine.Config{Interpreter: true})
 	if err != nil {
 		return used, err
 	}
-	defer interpreter.close(context.Background())
+	defer interpreter.Close(context.Background())
 	twins := map[*engine.Module]*engine.Module{}
 	for n := range questions {
 		q := &questions[n]
 		if twins[q.module] == nil {
-			guest, err := guestOf(q.pkg)
-			if err != nil {
-				return used, err
-			}
-			if twins[q.module], err = interpreter.open(ctx, guest); err != nil {
+			if twins[q.module], err = interpreter.Open(ctx, q.pkg); err != nil {
 				return used, err
 			}
 		}
