@@ -446,7 +446,11 @@ func plain(t *testing.T, module []byte, input byte) (string, abi.TrapCode) {
 	if err != nil {
 		t.Fatalf("the generated module is not valid: %v", err)
 	}
-	m.Memory().WriteByte(16, input)
+	base := uint32(0) // of the guest's addresses
+	if m.ExportedGlobal(wasm.ExportWritten) != nil {
+		base = wasm.MapBytes
+	}
+	m.Memory().WriteByte(base+16, input)
 	for _, meter := range []string{abi.ExportFuel, abi.ExportDepth} {
 		if global, ok := m.ExportedGlobal(meter).(api.MutableGlobal); ok {
 			global.Set(10_000_000)
@@ -456,7 +460,7 @@ func plain(t *testing.T, module []byte, input byte) (string, abi.TrapCode) {
 	if err != nil {
 		return "", (&instance{fuel: noMeter{}, depth: noMeter{}}).trap(err).Code
 	}
-	output, _ := m.Memory().Read(uint32(results[0]>>32), uint32(results[0]))
+	output, _ := m.Memory().Read(base+uint32(results[0]>>32), uint32(results[0]))
 	return string(output), ""
 }
 
