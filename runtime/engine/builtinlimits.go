@@ -3,7 +3,6 @@ package engine
 import (
 	"errors"
 	"fmt"
-	"regexp"
 	"strconv"
 	"strings"
 
@@ -36,20 +35,13 @@ func newNameSet(names string) map[string]bool {
 // some write all digits.
 const maxExponent = 1_000
 
-// exponent finds a large one in a text; it may stand within a string.
-var exponent = regexp.MustCompile(`[eE][+-]?[0-9]{4,}`)
-
 // boundedNumbers refuses terms with a number whose digits would be far more
-// than its text. Built-ins for units read numbers from texts too.
-func boundedNumbers(name string, terms []*ast.Term) (err error) {
-	readsText := strings.HasPrefix(name, "units.")
+// than its text. Built-ins that read numbers from texts have bounds of their own.
+func boundedNumbers(terms []*ast.Term) (err error) {
 	for _, term := range terms {
 		ast.WalkTerms(term, func(t *ast.Term) bool {
 			if number, ok := t.Value.(ast.Number); ok && tooWide(string(number)) {
 				err = fmt.Errorf("a number whose exponent is beyond %d", maxExponent)
-			}
-			if text, ok := t.Value.(ast.String); ok && readsText && exponent.MatchString(string(text)) && numeric(string(text)) {
-				err = fmt.Errorf("a text of a number whose exponent is beyond %d", maxExponent)
 			}
 			return err != nil
 		})
@@ -64,12 +56,6 @@ func tooWide(number string) bool {
 	}
 	n, err := strconv.Atoi(number[at+1:])
 	return err != nil || n > maxExponent || n < -maxExponent
-}
-
-// numeric tells whether a text begins as a number does.
-func numeric(text string) bool {
-	text = strings.TrimLeft(text, " +-\"'")
-	return text != "" && text[0] >= '0' && text[0] <= '9'
 }
 
 // boundPatch refuses a patch whose copies could multiply the document: each may

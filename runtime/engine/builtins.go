@@ -155,7 +155,7 @@ func (i *instance) builtin(call *builtinCall, number int32, addresses []uint64) 
 		term, bytes := g.term(i, b.name, at)
 		args.terms, args.bytes = append(args.terms, term), append(args.bytes, bytes)
 	}
-	if err := boundedNumbers(b.name, args.terms); err != nil {
+	if err := boundedNumbers(args.terms); err != nil {
 		panic(&abi.Trap{Code: abi.TrapBuiltin, Detail: b.name + ": " + err.Error()})
 	}
 	if b.bound != nil {
