@@ -28,7 +28,7 @@ func BenchmarkDecide(b *testing.B) {
 	}
 	m := load(b, newEngine(b, engine.Config{}), spec(b, "c", "spendcap"))
 	point := decide.Point{Modules: []decide.Module{{Module: m, Codec: newCodec(b, abi.HoldfastV1)}}}
-	call := abi.Call{Input: ask(b, body)}
+	call := abi.Call{Input: ask(b, body), Output: make([]byte, 0, 1024)}
 	b.Run("engine", func(b *testing.B) { guests.Percentiles(b, func() { answered(b, m, call) }) })
 	b.Run("decide", func(b *testing.B) {
 		guests.Percentiles(b, func() {

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"sync"
 
 	"github.com/holdfast-policy/holdfast/sdk/abi"
 	"github.com/holdfast-policy/holdfast/sdk/codec"
@@ -44,6 +45,8 @@ type Point struct {
 	OnOverload   policy.FailMode
 	OnLogFailure policy.FailMode
 	OnStale      policy.FailMode
+
+	buffers sync.Pool // of *[]byte: outputs of calls
 }
 
 // A Module is one policy of a point, ready to be called.
@@ -108,7 +111,13 @@ func (p *Point) run(m *Module, in *inputs, now int64) Run {
 	if err != nil {
 		return p.failed(m, abi.TrapInput, err.Error(), 0, nil)
 	}
-	res, err := m.Module.Call(abi.Call{Input: input, Entrypoint: m.Entrypoint, Fuel: m.Fuel, Now: now})
+	buffer, _ := p.buffers.Get().(*[]byte)
+	if buffer == nil {
+		buffer = new([]byte)
+	}
+	defer p.buffers.Put(buffer) // a decoded decision holds nothing of it
+	res, err := m.Module.Call(abi.Call{Input: input, Entrypoint: m.Entrypoint, Fuel: m.Fuel, Now: now, Output: (*buffer)[:0]})
+	*buffer = res.Output
 	if err != nil {
 		code, detail, fuel := abi.TrapHost, err.Error(), uint64(0)
 		if trap, ok := errors.AsType[*abi.Trap](err); ok {
@@ -153,8 +162,8 @@ func Combine(runs []Run) policy.Decision {
 		if d.Verdict != out.Verdict && !(d.Verdict.Permits() && out.Verdict.Permits()) {
 			continue
 		}
-		out.Reasons = append(out.Reasons, d.Reasons...)
-		out.Obligations = append(out.Obligations, d.Obligations...)
+		out.Reasons = join(out.Reasons, d.Reasons)
+		out.Obligations = join(out.Obligations, d.Obligations)
 		switch {
 		case d.Value == nil:
 		case out.Value == nil:
@@ -166,6 +175,14 @@ func Combine(runs []Run) policy.Decision {
 		}
 	}
 	return out
+}
+
+// join appends without writing into what another run holds.
+func join[T any](all, more []T) []T {
+	if len(all) == 0 {
+		return slices.Clip(more)
+	}
+	return append(all, more...)
 }
 
 // inputs encodes a request once for each contract that a point's modules speak.

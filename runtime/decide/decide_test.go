@@ -1,6 +1,8 @@
 package decide_test
 
 import (
+	"bytes"
+	"fmt"
 	"reflect"
 	"testing"
 
@@ -17,8 +19,8 @@ type answers func(abi.Call) (abi.Result, error)
 func (a answers) Call(c abi.Call) (abi.Result, error) { return a(c) }
 
 func says(json string) answers {
-	return func(abi.Call) (abi.Result, error) {
-		return abi.Result{Output: []byte(`[{"result":` + json + `}]`), Fuel: 10}, nil
+	return func(c abi.Call) (abi.Result, error) {
+		return abi.Result{Output: append(c.Output, `[{"result":`+json+`}]`...), Fuel: 10}, nil
 	}
 }
 
@@ -46,6 +48,27 @@ func request(t *testing.T) *policy.Request {
 		t.Fatal(err)
 	}
 	return r
+}
+
+// TestOutcomesLast has outputs written where earlier ones were: outcomes must
+// hold nothing of them.
+func TestOutcomesLast(t *testing.T) {
+	turn := byte('a')
+	p := point(t, func(c abi.Call) (abi.Result, error) {
+		text := bytes.Repeat([]byte{turn}, 20)
+		return abi.Result{Output: fmt.Appendf(c.Output, `[{"result":{"verdict":"deny","reasons":[{"code":"%s"}],"value":{"%[1]s":"%[1]s"}}}]`, text)}, nil
+	})
+	p.Modules[0].Entrypoints = map[string]int32{"x": 0}
+	first := p.Evaluate(request(t), 1)
+	_, document := p.Data(request(t), []string{"x"}, 1)
+	before := fmt.Sprintf("%+v %s", first, document.JSON)
+	for turn = 'b'; turn < 'e'; turn++ {
+		p.Evaluate(request(t), 1)
+		p.Data(request(t), []string{"x"}, 1)
+	}
+	if after := fmt.Sprintf("%+v %s", first, document.JSON); after != before {
+		t.Errorf("was %s, is %s", before, after)
+	}
 }
 
 // Every pair of verdicts, in both orders, gives the stronger one.
