@@ -156,7 +156,7 @@ func (f figures) node(line printf) {
 		line("%-34s %9.2f %9.2f %14.0f", name, f.us(name, "p50-ns"), f.us(name, "p99-ns"), f.median(name, "KiB/instance"))
 	}
 	line("")
-	for _, name := range append(f.names("Start"), f.names("MixedStart")...) {
+	for _, name := range append(f.names("OwnFolder"), f.names("MixedStart")...) {
 		line("%-34s %9.1f ms, %.1f MiB (wanted for 100, warm: 300 ms, 100 MiB)", name, f.us(name, "ns/op")/1e3, f.median(name, "MiB"))
 	}
 	for _, name := range f.names("Admit") {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"os"
 	"runtime"
 	"sync"
 	"testing"
@@ -152,6 +153,12 @@ func crowd(b *testing.B, m *engine.Module, call abi.Call, instances int) {
 	done.Wait()
 }
 
+// TestMain lets the test binary be its own compile worker.
+func TestMain(m *testing.M) {
+	engine.Worker()
+	os.Exit(m.Run())
+}
+
 // BenchmarkAdmit is the admission of a large language runtime by an engine that
 // has not seen it, and how far the memory of this process rises.
 func BenchmarkAdmit(b *testing.B) {
@@ -160,7 +167,7 @@ func BenchmarkAdmit(b *testing.B) {
 		var rise int64
 		for b.Loop() {
 			b.StopTimer()
-			e, before := newEngine(b, engine.Config{}), guests.Resident()
+			e, before := newEngine(b, engine.Config{Worker: engine.Self()}), guests.Resident()
 			if err := guests.ResetPeak(); err != nil {
 				b.Fatal(err)
 			}

@@ -246,11 +246,21 @@ func (i *instance) answer(call abi.Call) (result abi.Result, trap *abi.Trap) {
 		trap = checkOutput(output)
 	}
 	if trap != nil {
-		trap.Fuel = result.Fuel
+		trap.Fuel, trap.Detail = result.Fuel, shortened(trap.Detail)
 		return result, trap
 	}
 	result.Output = append(call.Output, output...)
 	return result, nil
+}
+
+// maxDetail bounds the words of a trap, which may be a guest's, in bytes.
+const maxDetail = 1 << 10
+
+func shortened(text string) string {
+	if len(text) <= maxDetail {
+		return text
+	}
+	return strings.ToValidUTF8(text[:maxDetail], "") + "..."
 }
 
 func checkOutput(output []byte) *abi.Trap {
