@@ -27,13 +27,17 @@ func confine(limits compileLimits, fileBytes int64) error {
 	signal.Notify(spent, syscall.SIGXCPU)
 	go func() { <-spent; os.Exit(workerSpent) }()
 	cpu := uint64(limits.CPU.Seconds())
+	nice := func() error {
+		return os.NewSyscallError("setpriority", syscall.Setpriority(syscall.PRIO_PGRP, 0, workerNice))
+	}
 	errs := []error{
+		nice(),
 		limit("core", syscall.RLIMIT_CORE, 0, 0),
 		limit("CPU", syscall.RLIMIT_CPU, cpu, cpu+1), // who does not listen is killed
 		limit("file size", syscall.RLIMIT_FSIZE, uint64(fileBytes), uint64(fileBytes)),
 		limit("files", syscall.RLIMIT_NOFILE, workerFiles, workerFiles),
 		confineMemory(uint64(limits.Memory)),
-		os.NewSyscallError("setpriority", syscall.Setpriority(syscall.PRIO_PGRP, 0, workerNice)),
+		nice(), // again: a thread that began during the first call was missed
 	}
 	return errors.Join(append(errs, forbid())...)
 }
