@@ -88,6 +88,9 @@ func (s *source) compile(ctx context.Context, entrypoints []string) (*Module, er
 	if errs := outsized(s.modules); len(errs) > 0 {
 		return nil, errs
 	}
+	if err := s.conflicts(); err != nil {
+		return nil, err
+	}
 	entrypoints, err := s.entrypoints(entrypoints)
 	if err != nil {
 		return nil, err

@@ -109,6 +109,7 @@ func TestErrors(t *testing.T) {
 		{"lookup", "p.rego:4:2: holdfast_builtin_refused: built-in net.lookup_ip_addr", folder("p.rego", "package p\n\nx if {\n\tnet.lookup_ip_addr(\"h\")\n}\n")},
 		{"runtime", "holdfast_builtin_refused: built-in opa.runtime", folder("p.rego", "package p\n\nf(a) := opa.runtime()[a]\n\nx := f(\"env\")\n")},
 		{"with", "p.rego:7:6: holdfast_builtin_refused: built-in opa.runtime", folder("p.rego", "package p\n\nf := 1\n\nx if f == 1 with opa.runtime as {}\n\ny := opa.runtime()\n")},
+		{"data where a rule is", "p.rego:3:1: rego_compile_error: conflicting rule for data path p/allow found", folder("p.rego", "package p\n\nallow if input.x\n", "data.json", `{"p": {"allow": true}}`)},
 		{"no source", "no .rego file", folder("a.txt", "")},
 		{"bad data", "data.json", folder("p.rego", "package p\n\nx := 1\n", "data.json", "{")},
 		{"data is a list", "data.json: data is an object", folder("p.rego", "package p\n\nx := 1\n", "data.json", "[]")},
