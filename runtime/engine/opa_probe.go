@@ -49,9 +49,12 @@ func (g *opaGuest) probe(i *instance) (bool, *abi.Trap) {
 	return same && fields, trap
 }
 
-// behind returns the memory from an address on.
+// probeBytes is more than what a probe writes.
+const probeBytes = 64 << 10
+
+// behind returns the memory from an address on, as far as a probe writes.
 func (i *instance) behind(at uint64) []byte {
-	rest, _ := i.memory.Read(uint32(at), i.memory.Size()-uint32(at))
+	rest, _ := i.memory.Read(uint32(at), min(i.memory.Size()-uint32(at), probeBytes))
 	return rest
 }
 
