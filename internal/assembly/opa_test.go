@@ -16,6 +16,7 @@ import (
 
 	"github.com/holdfast-policy/holdfast/compiler"
 	"github.com/holdfast-policy/holdfast/internal/assembly"
+	"github.com/holdfast-policy/holdfast/runtime/journal"
 	"github.com/holdfast-policy/holdfast/runtime/serve/opa"
 	"github.com/holdfast-policy/holdfast/sdk/audit"
 	"github.com/holdfast-policy/holdfast/sdk/bundle"
@@ -155,6 +156,24 @@ func TestOPAsFrontDoorFailsClosed(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 	o.wantRecords([]string{record})
+}
+
+// A document whose record cannot be written is not given out, whatever it says.
+func TestOPAsFrontDoorGivesNothingUnrecorded(t *testing.T) {
+	fs := &failingFS{FS: journal.OS()}
+	o := newOne(t)
+	o.cfg.JournalFS = fs
+	o.start()
+	o.publish(regoPackage(t, "package p\n\nallow := [\"a\", \"b\"]\n"), nil)
+	if got, _ := o.askOPA(&exchange{Method: "GET", URL: "/v1/data/p/allow"}); got.Status != 200 || !strings.Contains(got.Answer, "result") {
+		t.Fatalf("before: %+v", got)
+	}
+	fs.write.Store(true)
+	got, record := o.askOPA(&exchange{Method: "GET", URL: "/v1/data/p/allow"})
+	if got.Status != 500 || strings.Contains(got.Answer, "result") || record != "none" {
+		t.Errorf("%+v, record %s", got, record)
+	}
+	fs.write.Store(false)
 }
 
 // buildFolder compiles a folder on disk to a package.

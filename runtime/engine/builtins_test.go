@@ -143,6 +143,7 @@ func TestSchemasStayInside(t *testing.T) {
 		"file":           map[string]any{"$ref": "file://" + file},
 		"file upper":     map[string]any{"$ref": "FILE://" + file},
 		"file by id":     map[string]any{"$id": "file:///", "properties": map[string]any{"a": map[string]any{"$ref": file[1:]}}},
+		"file parts":     map[string]any{"properties": map[string]any{"a": map[string]any{"$id": "b", "items": map[string]any{"$ref": "c"}}}},
 		"file fragment":  map[string]any{"items": map[string]any{"$ref": "file://" + file + "#"}},
 		"path":           map[string]any{"$ref": file},
 	} {

@@ -64,7 +64,11 @@ func say(number byte) Spec {
 }
 
 // sayModule stores a number at address 16 and answers the 4 bytes there.
-func sayModule(number byte) []byte {
+func sayModule(number byte) []byte { return storeModule("\x41" + string([]byte{number & 0x3f})) }
+
+// storeModule stores what code puts on the stack at address 16, of one page of
+// memory that may not grow, and answers the 4 bytes there.
+func storeModule(value string) []byte {
 	var out bytes.Buffer
 	out.WriteString("\x00asm\x01\x00\x00\x00")
 	section := func(id byte, content string) {
@@ -72,7 +76,7 @@ func sayModule(number byte) []byte {
 		out.WriteByte(byte(len(content)))
 		out.WriteString(content)
 	}
-	decide := "\x00\x41\x10\x41" + string([]byte{number & 0x3f}) + "\x36\x02\x00\x42\x84\x80\x80\x80\x80\x02\x0b"
+	decide := "\x00\x41\x10" + value + "\x36\x02\x00\x42\x84\x80\x80\x80\x80\x02\x0b"
 	section(1, "\x03\x60\x00\x01\x7f\x60\x01\x7f\x01\x7f\x60\x02\x7f\x7f\x01\x7e")
 	section(3, "\x03\x00\x01\x02")
 	section(5, "\x01\x01\x01\x01")
@@ -163,6 +167,25 @@ func TestDamagedEntry(t *testing.T) {
 	}
 	try("a byte more", append(bytes.Clone(whole), 0))
 	try("twice", append(bytes.Clone(whole), whole...))
+}
+
+// An entry that is given another module's name and identity does not verify.
+func TestRenamedEntry(t *testing.T) {
+	s := newShop(t, filepath.Join(t.TempDir(), "compiled"))
+	s.check(t, 1)
+	entry, err := os.ReadFile(s.entry(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := s.workshop.identify(say(2))
+	copy(entry[len(entryMagic):], id[:])
+	if err := os.WriteFile(s.entry(2), entry, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.cache.load(id, s.dir); !errors.Is(err, errMAC) {
+		t.Errorf("%v", err)
+	}
+	s.check(t, 2)
 }
 
 // What is discarded is compiled again, kept again, and told once.

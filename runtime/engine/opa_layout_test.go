@@ -23,6 +23,12 @@ x := input
 // newEcho loads echo and takes its one instance.
 func newEcho(tb testing.TB) (*instance, *opaGuest) {
 	tb.Helper()
+	return newLibrary(tb, func(module []byte) []byte { return module }, true)
+}
+
+// newLibrary is newEcho with a module that was changed.
+func newLibrary(tb testing.TB, change func([]byte) []byte, known bool) (*instance, *opaGuest) {
+	tb.Helper()
 	ctx := context.Background()
 	c := compile.New().WithTarget(compile.TargetWasm).WithEntrypoints("p/x").WithFS(singleFile("p.rego", echo)).WithPaths("p.rego")
 	if err := c.Build(ctx); err != nil {
@@ -32,7 +38,7 @@ func newEcho(tb testing.TB) (*instance, *opaGuest) {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	m, err := e.Load(ctx, Spec{Name: "echo", Wasm: c.Bundle().WasmModules[0].Raw, ABI: abi.OPA1, Pool: 1})
+	m, err := e.Load(ctx, Spec{Name: "echo", Wasm: change(c.Bundle().WasmModules[0].Raw), ABI: abi.OPA1, Pool: 1})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -45,8 +51,8 @@ func newEcho(tb testing.TB) (*instance, *opaGuest) {
 		m.Close(ctx)
 		e.Close(ctx)
 	})
-	if !m.opa.known {
-		tb.Fatal("the values of OPA's own library are not known")
+	if m.opa.known != known {
+		tb.Fatalf("the values of the library are known %v", !known)
 	}
 	return taken.instance, taken.instance.guest.(*opaGuest)
 }
@@ -85,6 +91,56 @@ func compareForms(tb testing.TB, i *instance, g *opaGuest, input []byte) (built 
 		tb.Fatal("the memory grew")
 	}
 	return true
+}
+
+// A library that hashes otherwise keeps its own parser and writer.
+func TestProbeFindsAnotherHash(t *testing.T) {
+	i, _ := newLibrary(t, func(module []byte) []byte {
+		prime, other := []byte{0x41, 0x93, 0x83, 0x80, 0x08}, []byte{0x41, 0x95, 0x83, 0x80, 0x08}
+		if !bytes.Contains(module, prime) {
+			t.Fatal("the library's hash is not there")
+		}
+		return bytes.ReplaceAll(module, prime, other)
+	}, false)
+	input := []byte(`{"a":1,"b":[2],"c":{"d":3}}`)
+	r, trap := i.answer(abi.Call{Input: input, Now: 1})
+	var got []struct{ Result json.RawMessage }
+	if trap != nil || json.Unmarshal(r.Output, &got) != nil || len(got) != 1 || len(got[0].Result) != len(input) {
+		t.Errorf("%s, %v", r.Output, trap)
+	}
+	if !i.restore() {
+		t.Error("the memory grew")
+	}
+}
+
+// A set of strings is written in their order, and nothing deeper than the bound.
+func TestDumpOfMadeMemory(t *testing.T) {
+	var d dump
+	written := func(m *layout, at uint32) (string, bool) {
+		text, ok := d.json(append(make([]byte, m.base), m.out...), at)
+		return string(text), ok
+	}
+	m := &layout{base: 16, out: []byte("bca\x00")}
+	table := m.alloc(12)
+	for n := range 3 {
+		element := m.alloc(8)
+		m.put(element, m.string(n, 1))
+		m.put(table+4*n, m.address(element))
+	}
+	if text, ok := written(m, m.collection(opaSet, table, 3, 3)); !ok || text != `["a","b","c"]` {
+		t.Errorf("%s, %v", text, ok)
+	}
+	for depth, want := range map[int]bool{maxLayoutDepth: true, maxLayoutDepth + 1: false} {
+		m := &layout{base: 16}
+		value := m.node(4, opaNull, 0)
+		for range depth {
+			m.items = append(m.items, value)
+			value = m.closeArray(0)
+		}
+		if _, ok := written(m, value); ok != want {
+			t.Errorf("%d deep: %v", depth, ok)
+		}
+	}
 }
 
 func TestLayout(t *testing.T) {

@@ -74,3 +74,27 @@ func TestMarksHoldOnEveryWay(t *testing.T) {
 		t.Error(trap)
 	}
 }
+
+// Growth is answered in the guest's own pages, and -1 where there is none.
+func TestGrowthIsTheGuests(t *testing.T) {
+	ctx := context.Background()
+	e, err := New(ctx, Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close(ctx)
+	for pages, want := range map[string]int32{"\x00": 1, "\x01": -1} {
+		m, err := e.Load(ctx, Spec{Name: "grow", Wasm: storeModule("\x41" + pages + "\x40\x00"), ABI: abi.HoldfastV1, Pool: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer m.Close(ctx)
+		r, err := m.Call(abi.Call{Input: []byte("x")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := int32(binary.LittleEndian.Uint32(r.Output)); got != want {
+			t.Errorf("%q more pages: %d, want %d", pages, got, want)
+		}
+	}
+}

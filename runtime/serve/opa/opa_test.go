@@ -82,6 +82,9 @@ func TestRecordIsNamed(t *testing.T) {
 	if got := ask(echo{answer: a}, post("{}")).Header().Get(opa.RecordHeader); got != "n/b/7; leaf=ff" {
 		t.Errorf("%q", got)
 	}
+	if got := ask(echo{answer: a, err: &policy.NoDocumentError{}}, post("{}")).Header().Get(opa.RecordHeader); got != "n/b/7; leaf=ff" {
+		t.Errorf("of a failure: %q", got)
+	}
 	if got := ask(echo{}, post("{}")).Header().Get(opa.RecordHeader); got != "none" {
 		t.Errorf("%q", got)
 	}
