@@ -60,6 +60,13 @@ func openCache(dir string, max int64, inUse func(identity) bool) (*cache, error)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
+	info, err := os.Stat(dir)
+	if err != nil {
+		return nil, err
+	}
+	if !info.IsDir() || !ownedByUs(info) || info.Mode().Perm()&0o022 != 0 && runtime.GOOS != "windows" {
+		return nil, fmt.Errorf("%s: not a folder that only this user can write to", dir)
+	}
 	key, err := openKey(filepath.Clean(dir) + keySuffix)
 	if err != nil {
 		return nil, fmt.Errorf("key: %w", err)
@@ -73,7 +80,7 @@ func (c *cache) path(id identity) string { return filepath.Join(c.dir, hex.Encod
 // holds exactly the bytes that were verified. It is fs.ErrNotExist when there is
 // no entry, and one of the reasons above when there is none that can be believed.
 func (c *cache) load(id identity, dir string) (*artefact, error) {
-	f, err := os.Open(c.path(id))
+	f, err := openPlain(c.path(id))
 	if err != nil {
 		return nil, err
 	}
@@ -189,12 +196,13 @@ func (c *cache) evict() error {
 		if !c.removable(f, total) {
 			continue
 		}
-		if err := ignoreMissing(os.Remove(filepath.Join(c.dir, f.Name()))); err != nil {
-			return err
+		if removed := ignoreMissing(os.Remove(filepath.Join(c.dir, f.Name()))); removed != nil {
+			err = errors.Join(err, removed)
+			continue
 		}
 		total -= f.Size()
 	}
-	return nil
+	return err
 }
 
 func (c *cache) removable(f fs.FileInfo, total int64) bool {
@@ -227,14 +235,19 @@ func ignoreMissing(err error) error {
 	return err
 }
 
-// openKey reads the key at path, or makes one. A key that others could have read
-// or written is none, and a new one takes its place: all entries are made again.
+// errKey is that a key could have been read or written by others, or is none.
+var errKey = errors.New("not a key that only this user could have read or written")
+
+// openKey reads the key at path, or makes one. One that could be somebody else's
+// is replaced: all entries are made again.
 func openKey(path string) (key [sha256.Size]byte, err error) {
-	info, err := os.Lstat(path)
+	err = readKey(path, &key)
 	switch {
+	case err == nil || errors.Is(err, fs.ErrPermission):
+		return key, err
 	case errors.Is(err, fs.ErrNotExist):
 		err = makeKey(path, os.Link)
-	case err == nil && (!info.Mode().IsRegular() || info.Mode().Perm()&0o077 != 0 || info.Size() != int64(len(key))):
+	default:
 		err = makeKey(path, os.Rename)
 	}
 	if err == nil {
@@ -244,15 +257,21 @@ func openKey(path string) (key [sha256.Size]byte, err error) {
 }
 
 func readKey(path string, key *[sha256.Size]byte) error {
-	raw, err := os.ReadFile(path)
+	f, err := openPlain(path)
 	if err != nil {
 		return err
 	}
-	if len(raw) != len(key) {
-		return fmt.Errorf("%s: %d bytes, not %d", path, len(raw), len(key))
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return err
 	}
-	copy(key[:], raw)
-	return nil
+	private := runtime.GOOS == "windows" || info.Mode().Perm()&0o077 == 0
+	if !info.Mode().IsRegular() || !private || !ownedByUs(info) || info.Size() != int64(len(key)) {
+		return fmt.Errorf("%s: %w", path, errKey)
+	}
+	_, err = io.ReadFull(f, key[:])
+	return err
 }
 
 // makeKey writes a new key and puts it into place; of processes that link at the

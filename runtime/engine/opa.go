@@ -253,14 +253,17 @@ func (g *opaGuest) input(i *instance, input []byte) *abi.Trap {
 	return g.set(i, g.setInput, contextInput, value)
 }
 
-// valueFuelShift is what a layout and a result cost: one unit for 8 bytes.
-const valueFuelShift = 3
+// valueFuelShift is what a layout and a result cost: one unit for 4 bytes.
+const valueFuelShift = 2
 
 // place writes the input's layout behind the heap and moves the heap behind it.
 // It returns 0 where the guest's own parser must be asked.
 func (g *opaGuest) place(i *instance, input []byte) (uint64, *abi.Trap) {
 	defer g.layout.forget()
 	heap := i.module.opa.heap
+	if !i.spend(uint64(len(input)) >> valueFuelShift) {
+		return 0, &abi.Trap{Code: abi.TrapFuel}
+	}
 	most, _ := i.memory.whole.Definition().Max()
 	value, ok := g.layout.build(uint32(heap), int(uint64(most-wasm.MapPages)<<16-heap), input)
 	end := align(heap + uint64(len(g.layout.out)))
@@ -302,8 +305,9 @@ func (g *opaGuest) output(i *instance) ([]byte, *abi.Trap) {
 	if i.module.opa.known {
 		memory, _ := i.memory.Read(0, i.memory.Size())
 		result := binary.LittleEndian.Uint32(memory[i.module.opa.context+contextResult:])
-		if text, ok := g.dump.json(memory, result); ok {
-			i.spend(uint64(len(text)) >> valueFuelShift)
+		text, ok := g.dump.json(memory, result)
+		i.spend(uint64(len(text)) >> valueFuelShift)
+		if ok {
 			return text, nil
 		}
 	}

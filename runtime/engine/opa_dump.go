@@ -214,21 +214,20 @@ func (d *dump) object(at uint32, depth int) bool {
 // set writes a set of strings in their order. What order others have is not known
 // here.
 func (d *dump) set(at uint32) bool {
-	texts := d.texts[:0]
+	texts, length := d.texts[:0], len(d.out)
 	ok := d.each(at, 4, func(element uint32) bool {
 		value, ok := d.word(element)
 		text, isText := d.text(value)
-		texts = append(texts, text)
-		return ok && isText && len(texts) <= maxSetTexts
+		texts, length = append(texts, text), length+len(text)
+		return ok && isText && len(texts) <= maxSetTexts && length <= abi.MaxOutput
 	})
-	slices.SortFunc(texts, bytes.Compare)
-	for n, text := range texts {
-		if n > 0 {
-			d.out = append(d.out, ',')
-		}
-		if d.quote(text); len(d.out) > abi.MaxOutput {
-			ok = false
-			break
+	if ok {
+		slices.SortFunc(texts, bytes.Compare)
+		for n, text := range texts {
+			if n > 0 {
+				d.out = append(d.out, ',')
+			}
+			d.quote(text)
 		}
 	}
 	clear(texts)

@@ -48,6 +48,7 @@ type layout struct {
 	json    []byte
 	at      int // in json
 	out     []byte
+	links   int      // elements of buckets that may still be passed
 	items   []uint32 // of the arrays that are open
 	members []member // of the objects that are open
 }
@@ -61,6 +62,7 @@ func (m *layout) build(base uint32, limit int, json []byte) (uint32, bool) {
 	m.base, m.limit, m.json, m.at = base, limit, json, 0
 	m.out = append(m.out[:0], json...)
 	m.out = append(m.out, "\x00\x00\x00"[:-len(json)&3]...)
+	m.links = 1024 + len(json)/4
 	m.items, m.members = m.items[:0], m.members[:0]
 	root, ok := m.value(0)
 	m.space()
@@ -391,7 +393,8 @@ func (m *layout) object(depth int) (uint32, bool) {
 	}
 }
 
-// closeObject fills the buckets. A name that comes twice is reported as false.
+// closeObject fills the buckets. A name that comes twice is reported as false, and
+// so are names chosen to fall into one bucket: the guest pays for those.
 func (m *layout) closeObject(mark int) (uint32, bool) {
 	length := len(m.members) - mark
 	count := buckets(length)
@@ -414,7 +417,7 @@ func (m *layout) insert(link, element int) bool {
 	for m.get(link) != 0 {
 		other := int(m.get(link) - m.base)
 		order := bytes.Compare(text, m.textOf(m.get(other)))
-		if order == 0 {
+		if m.links--; order == 0 || m.links < 0 {
 			return false
 		}
 		if order < 0 {

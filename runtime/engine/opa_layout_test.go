@@ -215,3 +215,21 @@ func FuzzDump(f *testing.F) {
 func singleFile(name, text string) fstest.MapFS {
 	return fstest.MapFS{name: &fstest.MapFile{Data: []byte(text)}}
 }
+
+// TestNamesOfOneBucket sends names whose hashes are equal: the host leaves such
+// a document to the guest, whose fuel pays.
+func TestNamesOfOneBucket(t *testing.T) {
+	var names []string
+	for n := 0; len(names) < 2000; n++ {
+		if name := fmt.Sprintf("n%x", n); hashText([]byte(name))&0x3ff == 0 {
+			names = append(names, fmt.Sprintf("%q:0", name))
+		}
+	}
+	var m layout
+	if _, ok := m.build(16, 16<<20, []byte("{"+strings.Join(names, ",")+"}")); ok {
+		t.Error("two thousand names are linked into few buckets")
+	}
+	if _, ok := m.build(16, 16<<20, []byte("{"+strings.Join(names[:20], ",")+"}")); !ok {
+		t.Error("twenty such names are left to the guest")
+	}
+}
