@@ -25,6 +25,10 @@ func TestEveryUnrecordedAnswerIsCounted(t *testing.T) {
 	var unrecorded atomic.Uint64
 	ctx, cancel := context.WithCancel(context.Background())
 	var askers sync.WaitGroup
+	t.Cleanup(func() { // before the node is closed, however the test ends
+		cancel()
+		askers.Wait()
+	})
 	for range 8 {
 		askers.Go(func() {
 			for ctx.Err() == nil {
@@ -41,9 +45,10 @@ func TestEveryUnrecordedAnswerIsCounted(t *testing.T) {
 	}
 	boot := o.edge.Node().Status().Boot
 	for range 3 {
-		before := unrecorded.Load()
+		// An answer of the last round may be counted only now: a write must fail too.
+		before, failed := unrecorded.Load(), fs.failed.Load()
 		fs.write.Store(true)
-		o.waitFor("an answer without a record", func() bool { return unrecorded.Load() > before })
+		o.waitFor("an answer without a record", func() bool { return fs.failed.Load() > failed && unrecorded.Load() > before })
 		fs.write.Store(false)
 		o.waitFor("another boot", func() bool { s := o.edge.Node().Status(); return s.Ready && s.Boot != boot })
 		boot = o.edge.Node().Status().Boot
