@@ -6,7 +6,7 @@ import "github.com/open-policy-agent/opa/v1/ast"
 // asker would be given depended on how deep he asks. OPA's compiler looks for it
 // only when it is told where the data are.
 func (s *source) conflicts() error {
-	if len(s.data) == 0 {
+	if len(s.data) == 0 || s.merge {
 		return nil
 	}
 	c := ast.NewCompiler().WithDefaultRegoVersion(s.version).WithPathConflictsCheck(func(path []string) (bool, error) {

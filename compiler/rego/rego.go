@@ -31,6 +31,9 @@ type Options struct {
 	// NoIndex takes the module that OPA's own back end writes, byte for byte: it
 	// tries every definition of a document each time.
 	NoIndex bool
+	// Merge lets rules stand where the data has a document, as OPA's Go API does and
+	// its commands do not.
+	Merge bool
 	// Verification is the key that must have signed an OPA bundle; nil checks no
 	// signature. A folder that is no bundle is refused with one.
 	Verification *Verification
@@ -70,7 +73,7 @@ func Compile(ctx context.Context, fsys fs.FS, opts Options) (*Module, error) {
 	if err != nil {
 		return nil, err
 	}
-	src.noIndex = opts.NoIndex
+	src.noIndex, src.merge = opts.NoIndex, opts.Merge
 	return src.compile(ctx, opts.Entrypoints)
 }
 

@@ -26,6 +26,7 @@ type source struct {
 	modules []bundle.ModuleFile
 	data    map[string]any
 	noIndex bool
+	merge   bool
 }
 
 func read(fsys fs.FS, opts Options) (*source, error) {

@@ -32,7 +32,7 @@ var (
 )
 
 // variants are the ways of compiling that every case must pass in.
-var variants = map[string]rego.Options{"": {}}
+var variants = map[string]rego.Options{"": {Merge: true}}
 
 // shareStep picks the cases of a plain run: each suite's first, and of all in
 // their order every tenth.
