@@ -15,6 +15,11 @@ import (
 const (
 	ReleaseType   = "application/vnd.holdfast.release.v1+cbor"
 	TrustRootType = "application/vnd.holdfast.trust-root.v1+cbor"
+	HeartbeatType = "application/vnd.holdfast.heartbeat.v1+cbor"
+	KillType      = "application/vnd.holdfast.kill.v1+cbor"
+	LiftType      = "application/vnd.holdfast.lift.v1+cbor"
+	OrderType     = "application/vnd.holdfast.order.v1+cbor"
+	EnrolmentType = "application/vnd.holdfast.enrolment.v1+cbor"
 )
 
 // Bounds of the documents. What is larger is refused before it is parsed.
@@ -46,7 +51,9 @@ var (
 	ErrSamePerson   = errors.New("author and approver are the same person")
 	ErrTrustRoot    = errors.New("trust root is not valid")
 	ErrRootExpired  = errors.New("trust root has expired")
-	ErrTenant       = errors.New("release is for another tenant")
+	ErrTenant       = errors.New("document is for another tenant")
+	ErrAudience     = errors.New("release is for other nodes")
+	ErrDocument     = errors.New("document is not valid")
 	ErrRelease      = errors.New("release is not valid")
 	ErrPackage      = errors.New("package is not valid")
 	ErrKeyFile      = errors.New("not a private key file")
@@ -54,6 +61,10 @@ var (
 	ErrPublicKey    = errors.New("not a public key line")
 	ErrRatchetState = errors.New("ratchet is not readable")
 )
+
+// CheckNode returns an error unless s can name a node or a region: 1 to 64
+// lower-case letters, digits, '-' and '_'.
+func CheckNode(s string) error { return checkToken("name", s, "-_") }
 
 // CheckTenant returns an error unless s can name a tenant: 1 to 64 lower-case
 // letters, digits, '-' and '_'.

@@ -1,8 +1,10 @@
 package bundle
 
 import (
+	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/holdfast-policy/holdfast/sdk/abi"
 	"github.com/holdfast-policy/holdfast/sdk/policy"
@@ -31,6 +33,52 @@ type Release struct {
 	Expires   int64   `cbor:"expires,omitempty"`
 	Note      string  `cbor:"note,omitempty"`
 	Points    []Point `cbor:"points"`
+	// Audience are labels that a node must have to take the release.
+	Audience map[string]string `cbor:"audience,omitempty"`
+	// Rings are taken one after the other; without them every node takes the
+	// release at once.
+	Rings []Ring `cbor:"rings,omitempty"`
+	// Halt says when a rollout through rings stops and goes back by itself.
+	Halt      Halt      `cbor:"halt,omitzero"`
+	Staleness Staleness `cbor:"staleness,omitzero"`
+	// Limits bound the tenant on each node.
+	Limits Limits `cbor:"limits,omitzero"`
+	// LivePerMillion of the live decisions are run again on the second engine;
+	// 0 is the default of 10,000, 1,000,000 all.
+	LivePerMillion uint64 `cbor:"live_per_million,omitempty"`
+}
+
+// Staleness says when a node that hears no heartbeat is flagged; the lease of
+// each point says when it stops deciding.
+type Staleness struct {
+	// AgingSeconds without news make a node aging: it decides, and says so. 0 is
+	// the default of 60.
+	AgingSeconds int64 `cbor:"aging_seconds,omitempty"`
+	// Regions is how many regions must have been heard; 0 is the default of one.
+	Regions uint64 `cbor:"regions,omitempty"`
+}
+
+// Limits bound what is in flight; what comes beyond is answered by on_overload.
+// 0 is no bound of the release's own.
+type Limits struct {
+	MaxInFlight uint64 `cbor:"max_in_flight,omitempty"`
+	// MaxRequestBytes bounds a request's JSON.
+	MaxRequestBytes uint64 `cbor:"max_request_bytes,omitempty"`
+	// MaxFuel bounds one call of a module, below the package's own bound.
+	MaxFuel uint64 `cbor:"max_fuel,omitempty"`
+}
+
+// What a Mask does with a member of a request before it is recorded.
+const (
+	MaskDrop     = "drop"
+	MaskHash     = "hash"
+	MaskTokenise = "tokenise"
+)
+
+// A Mask keeps a member of the request, a JSON pointer, out of the record.
+type Mask struct {
+	Path   string `cbor:"path"`
+	Action string `cbor:"action"`
 }
 
 // A Point is one decision point of a release. The zero fail modes deny.
@@ -44,8 +92,32 @@ type Point struct {
 	OnLogFailure policy.FailMode   `cbor:"on_log_failure"`
 	OnStale      policy.FailMode   `cbor:"on_stale"`
 	// LeaseSeconds is how long the point may decide without news; 0 is the default of four hours.
-	LeaseSeconds int64 `cbor:"lease_seconds,omitempty"`
+	LeaseSeconds int64  `cbor:"lease_seconds,omitempty"`
+	Limits       Limits `cbor:"limits,omitzero"`
+	Masks        []Mask `cbor:"masks,omitempty"`
 }
+
+// DefaultLease is the lease of a point that states none.
+const DefaultLease = 4 * time.Hour
+
+// Lease is how long the point may decide without hearing a heartbeat.
+func (p *Point) Lease() time.Duration {
+	if p.LeaseSeconds == 0 {
+		return DefaultLease
+	}
+	return time.Duration(p.LeaseSeconds) * time.Second
+}
+
+// Aging is how long a node may hear nothing before it is flagged.
+func (s Staleness) Aging() time.Duration {
+	if s.AgingSeconds == 0 {
+		return time.Minute
+	}
+	return time.Duration(s.AgingSeconds) * time.Second
+}
+
+// MinRegions is how many regions must have been heard.
+func (s Staleness) MinRegions() int { return int(max(s.Regions, 1)) }
 
 // A PackageRef names a package by digest and says how the point uses it.
 type PackageRef struct {
@@ -96,6 +168,12 @@ func (r *Release) check() error {
 	case len(r.Points) == 0 || len(r.Points) > MaxPoints:
 		return fmt.Errorf("%d points; 1 to %d", len(r.Points), MaxPoints)
 	}
+	if err := errors.Join(checkLabels(r.Audience), checkRings(r.Rings), r.Staleness.check(), r.Limits.check()); err != nil {
+		return err
+	}
+	if r.LivePerMillion > million || r.Halt.TrapsPerMillion > million || r.Halt.DriftPerMillion > million || r.Halt.DenyPerMillion > million {
+		return fmt.Errorf("a share of more than a million per million")
+	}
 	seen := map[string]bool{}
 	for i := range r.Points {
 		p := &r.Points[i]
@@ -127,6 +205,9 @@ func (p *Point) check() error {
 	case len(p.Packages) == 0 || len(p.Packages) > MaxPointPackages:
 		return fmt.Errorf("%d packages; 1 to %d", len(p.Packages), MaxPointPackages)
 	}
+	if err := errors.Join(p.Limits.check(), checkMasks(p.Masks)); err != nil {
+		return err
+	}
 	for i := range p.Packages {
 		if err := p.Packages[i].check(); err != nil {
 			return fmt.Errorf("package %d: %w", i+1, err)
@@ -147,6 +228,38 @@ func (r *PackageRef) check() error {
 		return fmt.Errorf("fuel of %d units; at most %d", r.Fuel, abi.MaxFuel)
 	}
 	return checkParams(r.Params)
+}
+
+const million = 1_000_000
+
+func (s Staleness) check() error {
+	if s.AgingSeconds < 0 || s.AgingSeconds > MaxLease || s.Regions > 16 {
+		return fmt.Errorf("staleness of %d seconds and %d regions; at most %d and 16", s.AgingSeconds, s.Regions, MaxLease)
+	}
+	return nil
+}
+
+func (l Limits) check() error {
+	if l.MaxFuel > abi.MaxFuel || l.MaxRequestBytes > policy.MaxRequestBytes || l.MaxInFlight > 1<<20 {
+		return fmt.Errorf("limits of %d in flight, %d bytes and %d units of fuel; at most %d, %d and %d",
+			l.MaxInFlight, l.MaxRequestBytes, l.MaxFuel, 1<<20, policy.MaxRequestBytes, abi.MaxFuel)
+	}
+	return nil
+}
+
+func checkMasks(masks []Mask) error {
+	if len(masks) > 64 {
+		return fmt.Errorf("%d masks; at most 64", len(masks))
+	}
+	for _, m := range masks {
+		switch {
+		case len(m.Path) < 2 || len(m.Path) > MaxText || m.Path[0] != '/':
+			return fmt.Errorf("mask %.80q is not a JSON pointer to a member", m.Path)
+		case !slices.Contains([]string{MaskDrop, MaskHash, MaskTokenise}, m.Action):
+			return fmt.Errorf("mask %.80q: action %.80q; drop, hash or tokenise", m.Path, m.Action)
+		}
+	}
+	return nil
 }
 
 // UnverifiedEpoch returns the epoch that an envelope claims, 0 when it cannot be

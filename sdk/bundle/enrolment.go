@@ -1,0 +1,94 @@
+package bundle
+
+import (
+	"errors"
+	"fmt"
+
+	"golang.org/x/mod/sumdb/note"
+)
+
+// Bounds of an enrolment.
+const (
+	MaxLabels = 32
+	maxLabel  = 64 // bytes of a label's name or value
+)
+
+// An Enrolment makes a node one of the fleet: it binds the node's name to its
+// log key. The one with the highest serial counts; a retired node leaves every
+// count. It is signed in the role enrol.
+type Enrolment struct {
+	Tenant string `cbor:"tenant"`
+	Node   string `cbor:"node"` // a name without dots
+	// Serial is 1 for the first enrolment of the name and rises.
+	Serial uint64 `cbor:"serial"`
+	// LogKey is the note verifier key of the node's log.
+	LogKey string `cbor:"log_key"`
+	// Labels choose the node for the rings of releases.
+	Labels map[string]string `cbor:"labels,omitempty"`
+	// User is the public key of the node's NATS user, "" when it has none of ours.
+	User string `cbor:"user,omitempty"`
+	// MinEpoch is the lowest epoch that a node may begin with: it pins the
+	// ratchet of a node that comes back without its disk.
+	MinEpoch uint64 `cbor:"min_epoch,omitempty"`
+	// Created is in nanoseconds since 1970.
+	Created int64 `cbor:"created"`
+	Retired bool  `cbor:"retired,omitempty"`
+}
+
+// A SignedEnrolment is an enrolment whose signatures were verified.
+type SignedEnrolment struct {
+	Enrolment
+	Signed
+	Key note.Verifier // LogKey, read
+}
+
+// SignEnrolment validates e and returns its envelope.
+func SignEnrolment(e *Enrolment, keys ...*PrivateKey) ([]byte, error) {
+	return signDocument(EnrolmentType, e.check, e, keys)
+}
+
+// OpenEnrolment verifies an enrolment's envelope and reads it.
+func (r *TrustRoot) OpenEnrolment(env []byte) (*SignedEnrolment, error) {
+	e := &SignedEnrolment{}
+	var err error
+	if e.Signed, err = r.open(env, EnrolmentType, RoleEnrol, 1, &e.Enrolment); err == nil {
+		err = errors.Join(e.check(), r.ours(e.Tenant))
+	}
+	if err == nil {
+		e.Key, err = note.NewVerifier(e.LogKey)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open enrolment: %w", err)
+	}
+	return e, nil
+}
+
+func (e *Enrolment) check() error {
+	if err := errors.Join(CheckTenant(e.Tenant), checkToken("node", e.Node, "-_"), checkTime("created", e.Created)); err != nil {
+		return err
+	}
+	v, err := note.NewVerifier(e.LogKey)
+	switch {
+	case err != nil:
+		return fmt.Errorf("log key: %w", err)
+	case v.Name() != "holdfast/"+e.Tenant+"/"+e.Node:
+		return fmt.Errorf("log key is named %.200q, not holdfast/%s/%s", v.Name(), e.Tenant, e.Node)
+	case e.Serial == 0:
+		return errors.New("serials begin at 1")
+	case len(e.User) > maxScope:
+		return fmt.Errorf("user of %d bytes", len(e.User))
+	}
+	return checkLabels(e.Labels)
+}
+
+func checkLabels(labels map[string]string) error {
+	if len(labels) > MaxLabels {
+		return fmt.Errorf("%d labels; at most %d", len(labels), MaxLabels)
+	}
+	for name, value := range labels {
+		if err := errors.Join(checkToken("label", name, "-_./"), checkToken("value of label "+name, value, "-_./")); err != nil {
+			return err
+		}
+	}
+	return nil
+}
