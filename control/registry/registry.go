@@ -1,0 +1,217 @@
+// Package registry computes what is in force in a fleet from what hubs have
+// stored: releases, orders, enrolments and attestations. It is pure, and it
+// believes only what verifies: an attestation counts while the key of the node's
+// newest enrolment signed it and it is young.
+package registry
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/holdfast-policy/holdfast/control/rollout"
+	"github.com/holdfast-policy/holdfast/sdk/audit"
+	"github.com/holdfast-policy/holdfast/sdk/bundle"
+	"github.com/holdfast-policy/holdfast/sdk/wire"
+)
+
+// AttestEvery is how often a node attests when nothing happens. A node whose
+// newest attestation is older than three of them is away.
+const AttestEvery = 2 * time.Second
+
+// awayAfter is how old an attestation may be and still count.
+const awayAfter = 3 * AttestEvery
+
+// A Stored is something that a hub holds, with the time of its receipt.
+type Stored struct {
+	Data []byte
+	At   time.Time
+}
+
+// A Fleet is all that was read, verified. The zero value is empty. It is not
+// safe for concurrent use.
+type Fleet struct {
+	root       *bundle.TrustRoot
+	roots      map[uint64]*bundle.TrustRoot
+	releases   map[wire.Digest]*Release
+	orders     map[wire.Digest]*bundle.SignedOrder // newest of each release
+	enrolments map[string]*bundle.SignedEnrolment  // newest of each node
+	kills      *bundle.KillSet
+}
+
+// A Release is a verified release and when the hub stored it.
+type Release struct {
+	*bundle.SignedRelease
+	Published time.Time
+}
+
+// NewFleet returns an empty fleet that believes what root names.
+func NewFleet(root *bundle.TrustRoot) *Fleet {
+	return &Fleet{
+		root: root, releases: map[wire.Digest]*Release{}, orders: map[wire.Digest]*bundle.SignedOrder{},
+		enrolments: map[string]*bundle.SignedEnrolment{}, kills: &bundle.KillSet{},
+	}
+}
+
+// Root is the newest trust root that was added.
+func (f *Fleet) Root() *bundle.TrustRoot { return f.root }
+
+// Kills is the set of all kills and lifts that were added.
+func (f *Fleet) Kills() *bundle.KillSet { return f.kills }
+
+// Add verifies a signed object and takes it into account; the error says why
+// not. What is older than what is there changes nothing. Objects may come in any
+// order, but a release is judged by the trust root that is newest when it comes.
+func (f *Fleet) Add(envelope []byte, at time.Time) error {
+	switch bundle.Type(envelope) {
+	case bundle.TrustRootType:
+		next, err := f.root.OpenNext(envelope, at)
+		if err == nil {
+			f.root = next
+		}
+		return err
+	case bundle.ReleaseType:
+		r, err := f.root.ReopenRelease(envelope)
+		if err == nil && (f.releases[r.Digest] == nil || at.Before(f.releases[r.Digest].Published)) {
+			f.releases[r.Digest] = &Release{r, at}
+		}
+		return err
+	case bundle.OrderType:
+		o, err := f.root.OpenOrder(envelope)
+		if err == nil && (f.orders[o.Release] == nil || f.orders[o.Release].Serial < o.Serial) {
+			f.orders[o.Release] = o
+		}
+		return err
+	case bundle.EnrolmentType:
+		e, err := f.root.OpenEnrolment(envelope)
+		if err == nil && (f.enrolments[e.Node] == nil || f.enrolments[e.Node].Serial < e.Serial) {
+			f.enrolments[e.Node] = e
+		}
+		return err
+	case bundle.KillType:
+		k, err := f.root.OpenKill(envelope)
+		if err == nil {
+			_, err = f.kills.AddKill(k)
+		}
+		return err
+	case bundle.LiftType:
+		l, err := f.root.OpenLift(envelope)
+		if err == nil {
+			_, err = f.kills.AddLift(l)
+		}
+		return err
+	}
+	return bundle.ErrPayloadType
+}
+
+// Newest returns the release with the highest epoch, nil when there is none. Of
+// two releases with one epoch, which is evidence against their signers, it is
+// the one that was stored first.
+func (f *Fleet) Newest() *Release {
+	var newest *Release
+	for _, r := range f.releases {
+		if newest == nil || newer(r, newest) {
+			newest = r
+		}
+	}
+	return newest
+}
+
+func newer(a, b *Release) bool {
+	if c := cmp.Compare(a.Epoch, b.Epoch); c != 0 {
+		return c > 0
+	}
+	return a.Published.Before(b.Published)
+}
+
+// Releases returns every release, oldest epoch first.
+func (f *Fleet) Releases() []*Release {
+	return slices.SortedFunc(maps.Values(f.releases), func(a, b *Release) int { return cmp.Compare(a.Epoch, b.Epoch) })
+}
+
+// Order returns the newest order of a release, nil when there is none.
+func (f *Fleet) Order(release wire.Digest) *bundle.SignedOrder { return f.orders[release] }
+
+// Target returns the release that everybody should have in force: the newest
+// one that is taken at once or whose rollout is complete.
+func (f *Fleet) Target() *Release {
+	var target *Release
+	for _, r := range f.releases {
+		o := f.orders[r.Digest]
+		if len(r.Rings) > 0 && (o == nil || o.State != bundle.RolloutComplete) {
+			continue
+		}
+		if target == nil || newer(r, target) {
+			target = r
+		}
+	}
+	return target
+}
+
+// Enrolments returns the newest enrolment of each node that is not retired, by name.
+func (f *Fleet) Enrolments() []*bundle.SignedEnrolment {
+	var out []*bundle.SignedEnrolment
+	for _, name := range slices.Sorted(maps.Keys(f.enrolments)) {
+		if e := f.enrolments[name]; !e.Retired {
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+// Enrolment returns a node's newest enrolment, retired or not; nil for none.
+func (f *Fleet) Enrolment(node string) *bundle.SignedEnrolment { return f.enrolments[node] }
+
+// An Attested is a node with its newest attestation that verified.
+type Attested struct {
+	Node        *bundle.SignedEnrolment
+	Attestation *audit.Attestation // nil: none verified
+	At          time.Time          // its receipt by a hub
+	Away        bool               // none, or too old to count
+	// Distrusted says why the newest thing on the node's subject does not count.
+	Distrusted string
+}
+
+// Attested matches attestations, by node, with enrolments. Each node may have
+// several, from several regions: the newest that verifies counts.
+func (f *Fleet) Attested(attestations map[string][]Stored, now time.Time) []Attested {
+	var out []Attested
+	for _, e := range f.Enrolments() {
+		n := Attested{Node: e, Away: true}
+		for _, s := range attestations[e.Node] {
+			a, err := audit.OpenAttestation(s.Data, e.Key)
+			if err != nil {
+				n.Distrusted = err.Error()
+				continue
+			}
+			if n.Attestation == nil || fresher(a, s.At, &n) {
+				n.Attestation, n.At = a, s.At
+			}
+		}
+		n.Away = n.Attestation == nil || now.Sub(n.At) > awayAfter
+		out = append(out, n)
+	}
+	return out
+}
+
+// fresher orders attestations by boot, whose counter leads its name, and serial.
+func fresher(a *audit.Attestation, at time.Time, than *Attested) bool {
+	if c := strings.Compare(a.Boot, than.Attestation.Boot); c != 0 {
+		return c > 0
+	}
+	if a.Serial != than.Attestation.Serial {
+		return a.Serial > than.Attestation.Serial
+	}
+	return at.Before(than.At) // the same one: its first receipt anywhere
+}
+
+// Nodes are the attested nodes as a rollout wants them.
+func Nodes(attested []Attested) []rollout.Node {
+	out := make([]rollout.Node, len(attested))
+	for i, a := range attested {
+		out[i] = rollout.Node{Name: a.Node.Node, Labels: a.Node.Labels, Attestation: a.Attestation, Away: a.Away}
+	}
+	return out
+}
