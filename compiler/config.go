@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 
 	"go.yaml.in/yaml/v3"
 
@@ -60,7 +61,7 @@ func (c *config) set(d *document, key, n *yaml.Node) error {
 	case "description":
 		return d.text(n, &c.description)
 	case "language":
-		return c.word(d, n, &c.language, func(s string) bool { return slices.Contains([]string{Rego, Go, Wasm}, s) }, "rego, go or wasm")
+		return c.word(d, n, &c.language, func(s string) bool { return slices.Contains(Languages(), s) }, strings.Join(Languages(), ", "))
 	case "rego_version":
 		var v string
 		err := c.word(d, n, &v, func(s string) bool { return s == "v0" || s == "v1" }, "v0 or v1")

@@ -88,6 +88,9 @@ func Go(ctx context.Context, dir string) (*Module, error) {
 	return &Module{Wasm: wasm, Toolchain: version}, nil
 }
 
+// GoVersion returns the version of the go command, or a *MissingError.
+func GoVersion(ctx context.Context) (string, error) { return goVersion(ctx, "") }
+
 // goVersion asks the toolchain that would build dir: a go.mod may choose one.
 func goVersion(ctx context.Context, dir string) (string, error) {
 	if _, err := exec.LookPath("go"); err != nil {
