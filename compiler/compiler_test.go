@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -193,6 +194,29 @@ func TestParseVectors(t *testing.T) {
 	}
 }
 
+// What only the exact forms can say is kept in them; all else stays readable for
+// older versions.
+func TestExactExpectations(t *testing.T) {
+	text := func(s string) *string { return &s }
+	for expect, want := range map[string]bundle.Expect{
+		"reasons: [{code: a, text: t}, {code: b}]": {Reasons: []bundle.ExpectedReason{{Code: "a", Text: text("t")}, {Code: "b"}}},
+		"reasons: [{code: a, text: ''}]":           {Reasons: []bundle.ExpectedReason{{Code: "a", Text: text("")}}},
+		"reasons: [{code: a}, {code: b}]":          {Codes: []string{"a", "b"}},
+		"reasons: []":                              {},
+		"obligations: [cap, {type: b, id: i}]":     {ExactObligations: []bundle.ExpectedObligation{{Type: "cap"}, {Type: "b", ID: text("i")}}},
+		"obligations: [{type: b, properties: {n: 1.0}}]": {ExactObligations: []bundle.ExpectedObligation{
+			{Type: "b", Properties: map[string]any{"n": 1.0}}}},
+		"obligations: [{type: b, properties: {}}]": {ExactObligations: []bundle.ExpectedObligation{{Type: "b", Properties: map[string]any{}}}},
+		"obligations: [{type: a}, b]":              {Obligations: []string{"a", "b"}},
+		"fuel_max: 7":                              {FuelMax: 7},
+	} {
+		list, err := ParseVectors("v.yaml", "input", []byte("- name: x\n  "+request+"\n  expect: {verdict: deny, "+expect+"}"))
+		if err != nil || !reflect.DeepEqual(list[0].Expect, want) {
+			t.Errorf("%s: %+v, %v", expect, list, err)
+		}
+	}
+}
+
 func TestVectorErrors(t *testing.T) {
 	for text, want := range map[string]string{
 		"name: x":                                               "v.yaml:1:1: must be a list, not a mapping",
@@ -207,6 +231,20 @@ func TestVectorErrors(t *testing.T) {
 		"- name: x\n  " + request + "\n  expect: {verdict: deny}\n  want: 1":                     `v.yaml:4:3: unknown key "want"`,
 		"- &x\n  name: x\n  " + request + "\n  expect: {verdict: deny}\n- *x":                    `a vector "x" twice`,
 		"- name: x\n  request: {subject: {type: u, id: a}}\n  expect: {verdict: deny, codes: a}": "v.yaml:2:12: request",
+
+		expecting("codes: [a], reasons: [{code: a}]"):                                "v.yaml:3:39: both codes and reasons",
+		expecting("reasons: [{code: a}], codes: [a]"):                                "v.yaml:3:27: both codes and reasons",
+		expecting("reasons: [a]"):                                                    "v.yaml:3:37: must be a mapping, not text",
+		expecting("reasons: [{text: a}]"):                                            "v.yaml:3:37: a reason has a code",
+		expecting("reasons: [{code: ''}]"):                                           "v.yaml:3:44: must not be empty",
+		expecting("reasons: [{code: a, txt: b}]"):                                    `v.yaml:3:47: unknown key "txt"`,
+		expecting("reasons: [{code: a, text: 7}]"):                                   "v.yaml:3:53: must be text, not a number",
+		expecting("obligations: [{id: a}]"):                                          "v.yaml:3:41: an obligation has a type",
+		expecting("obligations: [{type: a, properties: [1]}]"):                       "v.yaml:3:63: must be a mapping, not a list",
+		expecting("obligations: [{type: a, props: {}}]"):                             `v.yaml:3:51: unknown key "props"`,
+		expecting("obligations: [7]"):                                                "v.yaml:3:41: must be text, not a number",
+		expecting("fuel_max: 0"):                                                     "v.yaml:3:37: fuel is a number of units",
+		"- name: x\n  " + request + "\n  expect: {trap: fuel_exhausted, codes: [a]}": "v.yaml:3:11: expect either a verdict or a trap, and beside a trap nothing",
 	} {
 		if _, err := ParseVectors("v.yaml", "input", []byte(text)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%.60q: got %v, want %s", text, err, want)
@@ -228,6 +266,11 @@ func TestVectorErrors(t *testing.T) {
 			t.Errorf("%.60q: got %v, want %s", text, err, want)
 		}
 	}
+}
+
+// expecting is a vector whose third line is "  expect: {verdict: deny, " and more.
+func expecting(more string) string {
+	return "- name: x\n  " + request + "\n  expect: {verdict: deny, " + more + "}"
 }
 
 func FuzzConfig(f *testing.F) {

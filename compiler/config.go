@@ -5,12 +5,10 @@ import (
 	"io/fs"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
 
-	"github.com/holdfast-policy/holdfast/sdk/abi"
 	"github.com/holdfast-policy/holdfast/sdk/bundle"
 	"github.com/holdfast-policy/holdfast/sdk/wasm"
 )
@@ -80,9 +78,11 @@ func (c *config) set(d *document, key, n *yaml.Node) error {
 	case "vectors":
 		return d.texts(n, &c.vectors)
 	case "params":
-		return c.paramValues(d, n)
+		var err error
+		c.params, err = d.mapping(n)
+		return err
 	case "fuel":
-		return c.fuelUnits(d, n)
+		return d.fuel(n, &c.fuel)
 	}
 	return d.fail(key, "unknown key %q: want name, version, description, language, rego_version, index, class, entrypoint, points, patterns, params, fuel or vectors", key.Value)
 }
@@ -132,27 +132,4 @@ func (c *config) patternList(d *document, n *yaml.Node) error {
 		c.patterns = append(c.patterns, p)
 		return nil
 	})
-}
-
-func (c *config) paramValues(d *document, n *yaml.Node) error {
-	v, err := d.value(n)
-	if err != nil {
-		return err
-	}
-	m, ok := v.(map[string]any)
-	if !ok {
-		return d.fail(n, "must be a mapping, not %s", kind(resolve(n)))
-	}
-	c.params = m
-	return nil
-}
-
-func (c *config) fuelUnits(d *document, n *yaml.Node) error {
-	n = resolve(n)
-	u, err := strconv.ParseUint(n.Value, 10, 64)
-	if n.Tag != "!!int" || err != nil || u == 0 || u > abi.MaxFuel {
-		return d.fail(n, "fuel is a number of units from 1 to %d", abi.MaxFuel)
-	}
-	c.fuel = u
-	return nil
 }

@@ -64,10 +64,12 @@ func readFile(fsys fs.FS, name string) ([]byte, error) {
 //	point:   the decision point; default is the argument point
 //	request: as policy.ParseRequest takes it
 //	params:  overlay the package's parameters
-//	expect:  {verdict, codes, obligations, value} or {trap}
+//	expect:  {verdict, codes or reasons, obligations, value, fuel_max} or {trap}
 //
-// Codes and obligations are all that must come, in order; none when left out.
-// Errors are *InputError with file, line and column.
+// Codes are the codes of the reasons; reasons are {code, text}, where a text that
+// is left out may be any. An obligation is its type, or {type, id, properties},
+// where what is left out may be anything. Both lists are all that must come, in
+// order; none when left out. Errors are *InputError with file, line and column.
 func ParseVectors(file, point string, raw []byte) ([]bundle.Vector, error) {
 	d := &document{file: file}
 	root, err := d.parse(raw)
@@ -108,9 +110,7 @@ func (d *document) vector(n *yaml.Node, point string) (bundle.Vector, error) {
 		case "expect":
 			expect = value
 		case "params":
-			c := config{}
-			err = c.paramValues(d, value)
-			v.Params = c.params
+			v.Params, err = d.mapping(value)
 		default:
 			err = d.fail(key, "unknown key %q: want name, point, request, params or expect", key.Value)
 		}
@@ -147,28 +147,118 @@ func (d *document) request(n *yaml.Node, v *bundle.Vector) (err error) {
 }
 
 func (d *document) expect(n *yaml.Node, e *bundle.Expect) error {
-	verdict := false
+	seen := map[string]*yaml.Node{}
 	err := d.members(n, func(key, value *yaml.Node) (err error) {
+		seen[key.Value] = key
 		switch key.Value {
 		case "verdict":
-			verdict = true
 			err = d.verdict(value, &e.Verdict)
 		case "codes":
 			err = d.texts(value, &e.Codes)
+		case "reasons":
+			err = d.reasons(value, e)
 		case "obligations":
-			err = d.texts(value, &e.Obligations)
+			err = d.obligations(value, e)
 		case "value":
 			e.HasValue = true
 			e.Value, err = d.value(value)
+		case "fuel_max":
+			err = d.fuel(value, &e.FuelMax)
 		case "trap":
 			err = d.trap(value, &e.Trap)
 		default:
-			err = d.fail(key, "unknown key %q: want verdict, codes, obligations, value or trap", key.Value)
+			err = d.fail(key, "unknown key %q: want verdict, codes, reasons, obligations, value, fuel_max or trap", key.Value)
 		}
 		return err
 	})
-	if err == nil && verdict == (e.Trap != "") {
-		err = d.fail(resolve(n), "expect either a verdict or a trap")
+	if err != nil {
+		return err
+	}
+	return d.expectation(n, seen)
+}
+
+// expectation wants one form of each thing that can be said in two.
+func (d *document) expectation(n *yaml.Node, seen map[string]*yaml.Node) error {
+	switch {
+	case seen["trap"] != nil && len(seen) > 1, seen["trap"] == nil && seen["verdict"] == nil:
+		return d.fail(resolve(n), "expect either a verdict or a trap, and beside a trap nothing")
+	case seen["codes"] != nil && seen["reasons"] != nil:
+		return d.fail(seen["reasons"], "both codes and reasons: reasons are {code, text} and have the codes in them")
+	}
+	return nil
+}
+
+// reasons reads {code, text}. A list of codes alone is kept in the short form,
+// which every version reads.
+func (d *document) reasons(n *yaml.Node, e *bundle.Expect) error {
+	short := true
+	err := d.items(n, func(n *yaml.Node) error {
+		var r bundle.ExpectedReason
+		err := d.members(n, func(key, value *yaml.Node) error {
+			switch key.Value {
+			case "code":
+				return d.filled(value, &r.Code)
+			case "text":
+				short, r.Text = false, new(string)
+				return d.text(value, r.Text)
+			}
+			return d.fail(key, "unknown key %q: a reason has code and text", key.Value)
+		})
+		if err == nil && r.Code == "" {
+			err = d.fail(resolve(n), "a reason has a code")
+		}
+		e.Reasons = append(e.Reasons, r)
+		return err
+	})
+	if short {
+		for _, r := range e.Reasons {
+			e.Codes = append(e.Codes, r.Code)
+		}
+		e.Reasons = nil
+	}
+	return err
+}
+
+// obligations reads types and {type, id, properties}. A list of types alone is
+// kept in the short form.
+func (d *document) obligations(n *yaml.Node, e *bundle.Expect) error {
+	short := true
+	err := d.items(n, func(n *yaml.Node) (err error) {
+		var o bundle.ExpectedObligation
+		if resolve(n).Kind == yaml.ScalarNode {
+			err = d.filled(n, &o.Type)
+		} else {
+			err = d.obligation(n, &o)
+		}
+		short = short && o.ID == nil && o.Properties == nil
+		e.ExactObligations = append(e.ExactObligations, o)
+		return err
+	})
+	if short {
+		for _, o := range e.ExactObligations {
+			e.Obligations = append(e.Obligations, o.Type)
+		}
+		e.ExactObligations = nil
+	}
+	return err
+}
+
+func (d *document) obligation(n *yaml.Node, o *bundle.ExpectedObligation) error {
+	err := d.members(n, func(key, value *yaml.Node) (err error) {
+		switch key.Value {
+		case "type":
+			return d.filled(value, &o.Type)
+		case "id":
+			o.ID = new(string)
+			return d.text(value, o.ID)
+		case "properties":
+			o.Properties, err = d.mapping(value)
+			return err
+		}
+		return d.fail(key, "unknown key %q: an obligation has type, id and properties", key.Value)
+	})
+	if err == nil && o.Type == "" {
+		err = d.fail(resolve(n), "an obligation has a type")
 	}
 	return err
 }

@@ -11,6 +11,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/holdfast-policy/holdfast/sdk/abi"
 	"github.com/holdfast-policy/holdfast/sdk/policy"
 )
 
@@ -113,6 +114,28 @@ func (d *document) text(n *yaml.Node, into *string) error {
 	return nil
 }
 
+// filled is text that is not empty.
+func (d *document) filled(n *yaml.Node, into *string) error {
+	if err := d.text(n, into); err != nil {
+		return err
+	}
+	if *into == "" {
+		return d.fail(resolve(n), "must not be empty")
+	}
+	return nil
+}
+
+// fuel reads a number of units.
+func (d *document) fuel(n *yaml.Node, into *uint64) error {
+	n = resolve(n)
+	u, err := strconv.ParseUint(n.Value, 10, 64)
+	if n.Tag != "!!int" || err != nil || u == 0 || u > abi.MaxFuel {
+		return d.fail(n, "fuel is a number of units from 1 to %d", abi.MaxFuel)
+	}
+	*into = u
+	return nil
+}
+
 func (d *document) texts(n *yaml.Node, into *[]string) error {
 	*into = []string{}
 	return d.items(n, func(n *yaml.Node) error {
@@ -134,6 +157,19 @@ func (d *document) value(n *yaml.Node) (any, error) {
 		return nil, d.fail(n, "%v", err)
 	}
 	return v, nil
+}
+
+// mapping is value for a mapping; it is never nil without an error.
+func (d *document) mapping(n *yaml.Node) (map[string]any, error) {
+	v, err := d.value(n)
+	if err != nil {
+		return nil, err
+	}
+	m, ok := v.(map[string]any)
+	if !ok {
+		return nil, d.fail(resolve(n), "must be a mapping, not %s", kind(resolve(n)))
+	}
+	return m, nil
 }
 
 // json writes a node as JSON; number literals stay as they are where JSON has

@@ -146,7 +146,9 @@ func (t *tested) counts() (passed, failed int) {
 func (t *tested) report() map[string]any {
 	list := make([]map[string]any, 0, len(t.vectors))
 	for _, r := range t.vectors {
-		list = append(list, map[string]any{"name": r.Name, "passed": r.Passed(), "diff": r.Diff, "fuel": r.Fuel})
+		list = append(list, map[string]any{
+			"name": r.Name, "passed": r.Passed(), "diff": r.Diff, "fuel": r.Fuel, "expected": r.Expected(), "actual": r.Actual(),
+		})
 	}
 	passed, failed := t.counts()
 	out := map[string]any{"digest": t.digest, "passed": passed, "failed": failed, "vectors": list, "tests": orEmpty(t.rego.Tests)}
@@ -157,11 +159,23 @@ func (t *tested) report() map[string]any {
 }
 
 func (e *env) printResults(results []vectors.VectorResult) {
+	p := newPrinter(e.stdout)
 	for _, r := range results {
 		if r.Passed() {
-			fmt.Fprintf(e.stdout, "ok    %-60s %8d fuel\n", r.Name, r.Fuel)
-		} else {
-			fmt.Fprintf(e.stdout, "FAIL  %s\n%s\n", r.Name, r.Diff)
+			p.line("ok    %-60s %8d fuel", r.Name, r.Fuel)
+			continue
+		}
+		p.line("%s  %s", p.red("FAIL"), r.Name)
+		for _, l := range r.Unified() {
+			switch l[0] {
+			case '-':
+				l = p.red(l)
+			case '+':
+				l = p.green(l)
+			case '@':
+				l = p.faint(l)
+			}
+			p.line("  %s", l)
 		}
 	}
 }

@@ -56,12 +56,33 @@ type Expect struct {
 	Codes []string `cbor:"codes,omitempty"`
 	// Obligations are the types of the obligations, all of them and in order.
 	Obligations []string `cbor:"obligations,omitempty"`
+	// Reasons are the reasons, all of them and in order; never beside Codes.
+	Reasons []ExpectedReason `cbor:"reasons,omitempty"`
+	// ExactObligations are the obligations, all of them and in order; never
+	// beside Obligations.
+	ExactObligations []ExpectedObligation `cbor:"exact_obligations,omitempty"`
 	// Value is compared when HasValue is set.
 	Value    any  `cbor:"value,omitempty"`
 	HasValue bool `cbor:"has_value,omitempty"`
+	// FuelMax is the most units that the call may use; 0 does not look at them.
+	FuelMax uint64 `cbor:"fuel_max,omitempty"`
 	// Trap is the trap code that must come instead of an answer; the other
 	// members then say nothing.
 	Trap string `cbor:"trap,omitempty"`
+}
+
+// An ExpectedReason is a reason that a vector demands.
+type ExpectedReason struct {
+	Code string  `cbor:"code"`
+	Text *string `cbor:"text,omitzero"` // nil takes any text
+}
+
+// An ExpectedObligation is an obligation that a vector demands.
+type ExpectedObligation struct {
+	Type string  `cbor:"type"`
+	ID   *string `cbor:"id,omitzero"` // nil takes any
+	// Properties are compared whole: nil takes any, an empty map none.
+	Properties map[string]any `cbor:"properties,omitzero"`
 }
 
 // A Package is one policy with all that it needs: a content-addressed file.
@@ -208,8 +229,45 @@ func (v *Vector) check() error {
 	if err := checkParams(v.Params); err != nil {
 		return err
 	}
-	if !v.Expect.Verdict.Valid() {
-		return fmt.Errorf("expects %s", v.Expect.Verdict)
+	if err := v.Expect.check(); err != nil {
+		return fmt.Errorf("expect: %w", err)
 	}
-	return checkValue(v.Expect.Value, policy.MaxDepth)
+	return nil
+}
+
+func (e *Expect) check() error {
+	switch {
+	case !e.Verdict.Valid():
+		return fmt.Errorf("%s", e.Verdict)
+	case len(e.Codes) > 0 && len(e.Reasons) > 0:
+		return errors.New("both codes and reasons")
+	case len(e.Obligations) > 0 && len(e.ExactObligations) > 0:
+		return errors.New("obligations in both forms")
+	}
+	for _, r := range e.Reasons {
+		if err := checkTexts(r.Code, r.Text); err != nil {
+			return fmt.Errorf("reason %.80q: %w", r.Code, err)
+		}
+	}
+	for _, o := range e.ExactObligations {
+		err := checkTexts(o.Type, o.ID)
+		if err == nil {
+			err = checkValue(o.Properties, policy.MaxDepth)
+		}
+		if err != nil {
+			return fmt.Errorf("obligation %.80q: %w", o.Type, err)
+		}
+	}
+	return checkValue(e.Value, policy.MaxDepth)
+}
+
+// checkTexts wants one text, and another when it is there.
+func checkTexts(text string, other *string) error {
+	if text == "" {
+		return errors.New("empty")
+	}
+	if err := checkValue(text, 1); err != nil || other == nil {
+		return err
+	}
+	return checkValue(*other, 1)
 }

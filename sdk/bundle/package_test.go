@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"math"
+	"os"
 	"reflect"
 	"strings"
 	"testing"
@@ -208,5 +209,61 @@ func TestZipBomb(t *testing.T) {
 	}
 	if _, _, err := bundle.OpenPackage(bomb, -1); !errors.Is(err, bundle.ErrPackage) {
 		t.Error(err)
+	}
+}
+
+func exact() *bundle.Package {
+	text := func(s string) *string { return &s }
+	p := pkg()
+	p.Vectors[0].Expect = bundle.Expect{
+		Verdict: policy.Allow, FuelMax: 9,
+		Reasons: []bundle.ExpectedReason{{Code: "a"}, {Code: "b", Text: text("")}, {Code: "c", Text: text("why")}},
+		ExactObligations: []bundle.ExpectedObligation{
+			{Type: "cap"}, {Type: "cap", ID: text(""), Properties: map[string]any{}}, {Type: "cap", ID: text("i"), Properties: map[string]any{"n": 1.0}},
+		},
+	}
+	return p
+}
+
+// Nothing, empty and something are three things, also when they were written.
+func TestExactExpectations(t *testing.T) {
+	want := exact()
+	file, _ := encode(t, want)
+	got := pkgAsRead(t, file)
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %+v\nwant %+v", got.Vectors[0], want.Vectors[0])
+	}
+	for name, change := range map[string]func(*bundle.Expect){
+		"both forms of reasons":     func(e *bundle.Expect) { e.Codes = []string{"a"} },
+		"both forms of obligations": func(e *bundle.Expect) { e.Obligations = []string{"cap"} },
+		"no code":                   func(e *bundle.Expect) { e.Reasons[0].Code = "" },
+		"no type":                   func(e *bundle.Expect) { e.ExactObligations[0].Type = "" },
+		"text not UTF-8":            func(e *bundle.Expect) { *e.Reasons[2].Text = "\xff" },
+		"id not UTF-8":              func(e *bundle.Expect) { *e.ExactObligations[2].ID = "\xff" },
+		"properties not a value":    func(e *bundle.Expect) { e.ExactObligations[2].Properties["n"] = uint8(1) },
+	} {
+		p := exact()
+		change(&p.Vectors[0].Expect)
+		if _, _, err := p.Encode(); !errors.Is(err, bundle.ErrPackage) || !strings.Contains(err.Error(), "expect: ") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// A package that the first version wrote opens, and is still the same file.
+func TestOpensWhatTheFirstVersionWrote(t *testing.T) {
+	file, err := os.ReadFile("testdata/first-light.hfp")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, digest, err := bundle.OpenPackage(file, bundle.MaxPackage)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if digest.String() != "sha256:a8a09b1c02cdfa60672d5d7257e7461ffda4d1846c25acd43c673702b5c482bd" || len(p.Vectors) != 5 {
+		t.Errorf("%s, %d vectors", digest, len(p.Vectors))
+	}
+	if _, again := encode(t, p); again != digest {
+		t.Errorf("written again it is %s: older versions could not read it", again)
 	}
 }

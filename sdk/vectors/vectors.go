@@ -4,11 +4,8 @@
 package vectors
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
-	"reflect"
-	"slices"
 	"strings"
 
 	"github.com/holdfast-policy/holdfast/sdk/abi"
@@ -29,6 +26,10 @@ type VectorResult struct {
 	// empty when the vector passed.
 	Diff string
 	Fuel uint64 // units used
+
+	want *bundle.Expect
+	got  *policy.Decision
+	err  error
 }
 
 // Passed reports whether the module did what the vector expects.
@@ -104,64 +105,7 @@ func run(v *bundle.Vector, module abi.Module, call abi.Call, c codec.Codec) Vect
 	if errors.As(err, &trap) {
 		out.Fuel = trap.Fuel
 	}
-	out.Diff = diff(&v.Expect, &got, err)
+	out.want, out.got, out.err = &v.Expect, &got, err
+	out.Diff = strings.Join(out.compare(), "\n")
 	return out
-}
-
-// diff compares what came, a decision or an error, with what the vector expects.
-func diff(want *bundle.Expect, got *policy.Decision, err error) string {
-	if err != nil || want.Trap != "" {
-		return trapDiff(want, got, err)
-	}
-	var lines []string
-	differs := func(what string, want, got any) {
-		lines = append(lines, fmt.Sprintf("  %s: want %v, got %v", what, want, got))
-	}
-	if got.Verdict != want.Verdict {
-		differs("verdict", want.Verdict, got.Verdict)
-	}
-	var codes, obligations []string
-	for _, r := range got.Reasons {
-		codes = append(codes, r.Code)
-	}
-	for _, o := range got.Obligations {
-		obligations = append(obligations, o.Type)
-	}
-	if !slices.Equal(codes, want.Codes) {
-		differs("reason codes", want.Codes, codes)
-	}
-	if !slices.Equal(obligations, want.Obligations) {
-		differs("obligations", want.Obligations, obligations)
-	}
-	if want.HasValue && !reflect.DeepEqual(got.Value, want.Value) {
-		differs("value", text(want.Value), text(got.Value))
-	}
-	return strings.Join(lines, "\n")
-}
-
-func trapDiff(want *bundle.Expect, got *policy.Decision, err error) string {
-	if err == nil {
-		return fmt.Sprintf("  trap: want %s, got the verdict %s", want.Trap, got.Verdict)
-	}
-	code := abi.TrapHost
-	var trap *abi.Trap
-	if errors.As(err, &trap) {
-		code = trap.Code
-	}
-	switch {
-	case string(code) == want.Trap:
-		return ""
-	case want.Trap == "":
-		return fmt.Sprintf("  trap: want the verdict %s, got %v", want.Verdict, err)
-	}
-	return fmt.Sprintf("  trap: want %s, got %v", want.Trap, err)
-}
-
-// text writes a value as JSON, so that numbers and texts can be told apart.
-func text(v any) string {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return fmt.Sprint(v)
-	}
-	return string(b)
 }
