@@ -4,11 +4,8 @@
 package toolchain
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -51,9 +48,6 @@ const (
 	installGo  = "install Go 1.24 or newer from https://go.dev/dl and put it on PATH"
 )
 
-// maxModule bounds what is read back; admission has the limits that count.
-const maxModule = 64 << 20
-
 // Go compiles the main package in dir. Errors are *MissingError, *CompileError
 // or those of the file system.
 func Go(ctx context.Context, dir string) (*Module, error) {
@@ -61,31 +55,14 @@ func Go(ctx context.Context, dir string) (*Module, error) {
 	if err != nil {
 		return nil, err
 	}
-	tmp, err := os.MkdirTemp("", "holdfast-build-")
-	if err != nil {
-		return nil, err
-	}
-	defer os.RemoveAll(tmp)
-	out := filepath.Join(tmp, "policy.wasm")
-	args := []string{"build", "-buildmode=c-shared", "-trimpath", "-buildvcs=false", "-ldflags=-s -w -buildid=", "-o", out, "."}
-	if said, err := goTool(ctx, dir, args...); err != nil {
-		if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+	return scratch(func(tmp string) (*Module, error) {
+		out := filepath.Join(tmp, "policy.wasm")
+		if err := goTool(dir, "go build").compile(ctx, "build", "-buildmode=c-shared", "-trimpath", "-buildvcs=false", "-ldflags=-s -w -buildid=", "-o", out, "."); err != nil {
 			return nil, err
 		}
-		return nil, &CompileError{Command: "go build", Output: said}
-	}
-	info, err := os.Stat(out)
-	if err != nil {
-		return nil, err
-	}
-	if info.Size() > maxModule {
-		return nil, fmt.Errorf("go build wrote %d bytes, at most %d", info.Size(), maxModule)
-	}
-	wasm, err := os.ReadFile(out)
-	if err != nil {
-		return nil, err
-	}
-	return &Module{Wasm: wasm, Toolchain: version}, nil
+		wasm, err := readModule(out, "go build")
+		return &Module{Wasm: wasm, Toolchain: version}, err
+	})
 }
 
 // GoVersion returns the version of the go command, or a *MissingError.
@@ -96,7 +73,7 @@ func goVersion(ctx context.Context, dir string) (string, error) {
 	if _, err := exec.LookPath("go"); err != nil {
 		return "", &MissingError{Program: "go", Install: installGo}
 	}
-	said, err := goTool(ctx, dir, "env", "GOVERSION")
+	said, err := goTool(dir, "go env").run(ctx, "env", "GOVERSION")
 	if err != nil {
 		return "", &CompileError{Command: "go env GOVERSION", Output: said}
 	}
@@ -116,17 +93,9 @@ func newEnough(version string) bool {
 	return minor >= minGoMinor
 }
 
-// goTool runs the go command for wasip1, with what would change the output
-// taken out of the environment.
-func goTool(ctx context.Context, dir string, args ...string) (string, error) {
-	cmd := exec.CommandContext(ctx, "go", args...)
-	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm", "CGO_ENABLED=0", "GOFLAGS=-mod=readonly", "GOWASM=", "GOEXPERIMENT=", "GO111MODULE=on", "GOWORK=off")
-	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &out
-	err := cmd.Run()
-	if ctx.Err() != nil {
-		err = ctx.Err()
-	}
-	return out.String(), err
+// goTool is the go command for wasip1, with what would change the output taken
+// out of the environment.
+func goTool(dir, name string) tool {
+	return tool{path: "go", name: name, dir: dir, env: []string{
+		"GOOS=wasip1", "GOARCH=wasm", "CGO_ENABLED=0", "GOFLAGS=-mod=readonly", "GOWASM=", "GOEXPERIMENT=", "GO111MODULE=on", "GOWORK=off"}}
 }
