@@ -16,6 +16,8 @@ import (
 const (
 	Rego = "rego"
 	Go   = "go"
+	C    = "c" // and C++
+	Zig  = "zig"
 	Wasm = "wasm" // a ready module
 )
 
@@ -29,12 +31,14 @@ type language struct {
 	// compile runs the front end on a folder; nil is Rego's and a ready module's.
 	compile func(ctx context.Context, dir string) (*toolchain.Module, error)
 	// version returns what compile's toolchain says of itself.
-	version func(ctx context.Context) (string, error)
+	version func(ctx context.Context, dir string) (string, error)
 }
 
 var languages = []language{
 	{name: Rego, endings: []string{".rego"}, class: wasm.Policy},
 	{name: Go, endings: []string{".go"}, class: wasm.LanguageRuntime, compile: toolchain.Go, version: toolchain.GoVersion},
+	{name: C, endings: []string{".c", ".cc", ".cpp"}, class: wasm.Policy, compile: toolchain.C, version: toolchain.CVersion},
+	{name: Zig, endings: []string{".zig"}, class: wasm.Policy, compile: toolchain.Zig, version: toolchain.ZigVersion},
 	{name: Wasm, endings: []string{".wasm"}, class: wasm.Policy},
 }
 
@@ -47,11 +51,12 @@ func Languages() []string {
 	return names
 }
 
-// Toolchain returns the version of the compiler that a language needs on this
-// machine, "" when it needs none. A *toolchain.MissingError says what to install.
-func Toolchain(ctx context.Context, name string) (string, error) {
+// Toolchain returns the version of the compiler that would build a policy of the
+// language in dir, "" when none is needed. A *toolchain.MissingError says what to
+// install.
+func Toolchain(ctx context.Context, name, dir string) (string, error) {
 	if l := languageOf(name); l.version != nil {
-		return l.version(ctx)
+		return l.version(ctx, dir)
 	}
 	return "", nil
 }

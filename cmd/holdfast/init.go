@@ -79,7 +79,7 @@ func (e *env) init(ctx context.Context, dir, lang, example string) error {
 		return err
 	}
 	fmt.Fprintf(e.stdout, "wrote a policy into %s; now: holdfast test %s\n", dir, dir)
-	e.printInstall(ctx, lang)
+	e.printInstall(ctx, lang, dir)
 	return nil
 }
 
@@ -193,13 +193,13 @@ func makeFolders(dir string) (made []string, err error) {
 
 // printInstall says what to install where the language's compiler is missing.
 // The policy is written all the same.
-func (e *env) printInstall(ctx context.Context, lang string) {
+func (e *env) printInstall(ctx context.Context, lang, dir string) {
 	l, ok := guest.Find(lang)
 	if !ok {
 		return
 	}
 	var missing *toolchain.MissingError
-	if _, err := compiler.Toolchain(ctx, l.Config); errors.As(err, &missing) {
+	if _, err := compiler.Toolchain(ctx, l.Config, dir); errors.As(err, &missing) {
 		fmt.Fprintf(e.stdout, "before that: %v\n", missing)
 	}
 }

@@ -65,9 +65,6 @@ func Go(ctx context.Context, dir string) (*Module, error) {
 	})
 }
 
-// GoVersion returns the version of the go command, or a *MissingError.
-func GoVersion(ctx context.Context) (string, error) { return goVersion(ctx, "") }
-
 // goVersion asks the toolchain that would build dir: a go.mod may choose one.
 func goVersion(ctx context.Context, dir string) (string, error) {
 	if _, err := exec.LookPath("go"); err != nil {
@@ -77,7 +74,8 @@ func goVersion(ctx context.Context, dir string) (string, error) {
 	if err != nil {
 		return "", &CompileError{Command: "go env GOVERSION", Output: said}
 	}
-	version := strings.TrimSpace(said)
+	said = strings.TrimSpace(said)
+	version := said[strings.LastIndexByte(said, '\n')+1:] // before it stands what go fetched
 	if !newEnough(version) {
 		return "", &MissingError{Program: "go", Found: version, Install: installGo}
 	}
