@@ -16,7 +16,6 @@ import (
 	"strings"
 
 	"github.com/holdfast-policy/holdfast/compiler/rego"
-	"github.com/holdfast-policy/holdfast/compiler/toolchain"
 	"github.com/holdfast-policy/holdfast/sdk/abi"
 	"github.com/holdfast-policy/holdfast/sdk/bundle"
 	"github.com/holdfast-policy/holdfast/sdk/codec"
@@ -24,13 +23,6 @@ import (
 	"github.com/holdfast-policy/holdfast/sdk/vectors"
 	"github.com/holdfast-policy/holdfast/sdk/wasm"
 	"github.com/holdfast-policy/holdfast/sdk/wire"
-)
-
-// The languages of holdfast.yaml.
-const (
-	Rego = "rego"
-	Go   = "go"
-	Wasm = "wasm" // a ready module
 )
 
 // A Loader makes a package's module ready, with the package's parameters and
@@ -141,39 +133,6 @@ func readWhole(file string) ([]byte, error) {
 	return os.ReadFile(file)
 }
 
-// detect looks at the files' names; tests and what vectors need do not count.
-func detect(fsys fs.FS) (string, error) {
-	found := map[string]bool{}
-	err := fs.WalkDir(fsys, ".", func(name string, d fs.DirEntry, err error) error {
-		switch {
-		case err != nil:
-			return err
-		case d.IsDir() && name != "." && strings.HasPrefix(d.Name(), "."):
-			return fs.SkipDir
-		case strings.HasSuffix(name, ".rego") && !strings.HasSuffix(name, "_test.rego"):
-			found[Rego] = true
-		case !strings.Contains(name, "/") && strings.HasSuffix(name, ".go") && !strings.HasSuffix(name, "_test.go"):
-			found[Go] = true
-		case !strings.Contains(name, "/") && strings.HasSuffix(name, ".wasm"):
-			found[Wasm] = true
-		}
-		return nil
-	})
-	switch {
-	case err != nil:
-		return "", err
-	case found[Rego] && found[Go]:
-		return "", &InputError{Reason: "both .rego and .go files: say which with language in holdfast.yaml"}
-	case found[Rego]:
-		return Rego, nil
-	case found[Go]:
-		return Go, nil
-	case found[Wasm]:
-		return Wasm, nil
-	}
-	return "", &InputError{Reason: "no policy here: want .rego files, a Go main package, or a .wasm file"}
-}
-
 // compile makes the package without its vectors.
 func (c *config) compile(ctx context.Context, fsys fs.FS, dir string, opts Options) (*bundle.Package, error) {
 	pkg := &bundle.Package{Manifest: bundle.Manifest{
@@ -197,7 +156,7 @@ func (c *config) compile(ctx context.Context, fsys fs.FS, dir string, opts Optio
 	case dir == "":
 		return nil, &InputError{Reason: "language " + c.language + " needs its toolchain and a folder on disk, or a ready module"}
 	default:
-		m, err := toolchain.Go(ctx, dir)
+		m, err := languageOf(c.language).compile(ctx, dir)
 		if err != nil {
 			return nil, err
 		}
@@ -261,13 +220,10 @@ func class(pkg *bundle.Package) wasm.Class {
 	if c, err := wasm.ParseClass(pkg.Class); err == nil {
 		return c
 	}
-	switch {
-	case pkg.Language == Go:
-		return wasm.LanguageRuntime
-	case pkg.Language == Rego && len(pkg.Data) > maxPolicyData:
+	if pkg.Language == Rego && len(pkg.Data) > maxPolicyData {
 		return wasm.Data
 	}
-	return wasm.Policy
+	return languageOf(pkg.Language).class
 }
 
 // Bounds of a package's data, as JSON.

@@ -96,7 +96,7 @@ func TestBuildRefusals(t *testing.T) {
 		opts       Options
 	}{
 		{"nothing", "no policy here", folder("a.txt", ""), Options{}},
-		{"two languages", "both .rego and .go", folder("p.rego", simple, "main.go", "package main"), Options{}},
+		{"two languages", `more than one language here: p.rego (rego), main.go (go). Say which in holdfast.yaml: "language: rego" or "language: go"`, folder("p.rego", simple, "main.go", "package main"), Options{}},
 		{"go without a folder on disk", "needs its toolchain", folder("main.go", "package main"), Options{}},
 		{"prebuilt without a module", "0 .wasm files", folder("main.go", "package main"), Options{Prebuilt: true}},
 		{"vectors that are not there", "v.yaml: holdfast.yaml names this file", folder("p.rego", simple, ConfigFile, "vectors: [v.yaml]"), Options{}},
@@ -128,7 +128,7 @@ func TestConfigErrors(t *testing.T) {
 		"name: 7":                              "holdfast.yaml:1:7: must be text, not a number",
 		"name: My Policy":                      `holdfast.yaml:1:7: "My Policy": want 1 to 64`,
 		"version: 1.0":                         "holdfast.yaml:1:10: must be text, not a number",
-		"language: python":                     "rego, go or wasm",
+		"language: python":                     `"python": want rego, go, `,
 		"class: huge":                          "policy, data or language-runtime",
 		"rego_version: 1":                      "must be text",
 		"points: input":                        "holdfast.yaml:1:9: must be a list, not text",

@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"regexp"
 	"slices"
+	"strings"
 
 	"go.yaml.in/yaml/v3"
 
@@ -58,7 +59,7 @@ func (c *config) set(d *document, key, n *yaml.Node) error {
 	case "description":
 		return d.text(n, &c.description)
 	case "language":
-		return c.word(d, n, &c.language, func(s string) bool { return slices.Contains([]string{Rego, Go, Wasm}, s) }, "rego, go or wasm")
+		return c.word(d, n, &c.language, func(s string) bool { return slices.Contains(Languages(), s) }, strings.Join(Languages(), ", "))
 	case "rego_version":
 		var v string
 		err := c.word(d, n, &v, func(s string) bool { return s == "v0" || s == "v1" }, "v0 or v1")

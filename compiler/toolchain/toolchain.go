@@ -74,7 +74,8 @@ func goVersion(ctx context.Context, dir string) (string, error) {
 	if err != nil {
 		return "", &CompileError{Command: "go env GOVERSION", Output: said}
 	}
-	version := strings.TrimSpace(said)
+	said = strings.TrimSpace(said)
+	version := said[strings.LastIndexByte(said, '\n')+1:] // before it stands what go fetched
 	if !newEnough(version) {
 		return "", &MissingError{Program: "go", Found: version, Install: installGo}
 	}

@@ -53,24 +53,25 @@ const (
 
 // head reads an item's initial byte and argument; size 0 is malformed.
 func head(b []byte) (major byte, arg uint64, size int) {
-	if len(b) == 0 {
+	if len(b) > 0 && b[0]&31 < 24 {
+		return b[0] >> 5, uint64(b[0] & 31), 1
+	}
+	return longHead(b)
+}
+
+// longHead reads a head whose argument stands in the bytes that follow.
+func longHead(b []byte) (major byte, arg uint64, size int) {
+	if len(b) == 0 || b[0]&31 > 27 { // an indefinite length is not ours
 		return 0, 0, 0
 	}
-	major, info := b[0]>>5, b[0]&31
-	if info < 24 {
-		return major, uint64(info), 1
-	}
-	if info > 27 {
-		return 0, 0, 0 // reserved, or an indefinite length
-	}
-	n := 1 << (info - 24)
+	n := 1 << (b[0]&31 - 24)
 	if len(b) < 1+n {
 		return 0, 0, 0
 	}
 	for _, c := range b[1 : 1+n] {
 		arg = arg<<8 | uint64(c)
 	}
-	return major, arg, 1 + n
+	return b[0] >> 5, arg, 1 + n
 }
 
 // wellFormed returns the length of the first item of b.
@@ -245,10 +246,19 @@ func (v Value) Len() int {
 
 // Get returns a map's member, or Absent.
 func (v Value) Get(key string) Value {
-	for k, item := range v.Members() {
-		if k == key {
-			return item
+	if v.Kind() != Map {
+		return Value{}
+	}
+	_, count, n := head(v.doc)
+	for range count {
+		_, length, size := head(v.doc[n:])
+		name := v.doc[n+size : n+size+int(length)]
+		n += size + int(length)
+		item := skip(v.doc[n:])
+		if string(name) == key {
+			return Value{v.doc[n : n+item]}
 		}
+		n += item
 	}
 	return Value{}
 }
