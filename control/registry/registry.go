@@ -34,12 +34,18 @@ type Stored struct {
 // safe for concurrent use.
 type Fleet struct {
 	root       *bundle.TrustRoot
-	roots      map[uint64]*bundle.TrustRoot
 	releases   map[wire.Digest]*Release
 	orders     map[wire.Digest]*bundle.SignedOrder // newest of each release
 	enrolments map[string]*bundle.SignedEnrolment  // newest of each node
 	kills      *bundle.KillSet
+	opened     map[opening]*audit.Attestation // what verified, so that it is done once
 }
+
+// An opening is a message and the enrolment whose key it was held against.
+type opening struct{ message, enrolment wire.Digest }
+
+// maxOpened bounds what is remembered of messages that verified.
+const maxOpened = 1 << 14
 
 // A Release is a verified release and when the hub stored it.
 type Release struct {
@@ -52,6 +58,7 @@ func NewFleet(root *bundle.TrustRoot) *Fleet {
 	return &Fleet{
 		root: root, releases: map[wire.Digest]*Release{}, orders: map[wire.Digest]*bundle.SignedOrder{},
 		enrolments: map[string]*bundle.SignedEnrolment{}, kills: &bundle.KillSet{},
+		opened: map[opening]*audit.Attestation{},
 	}
 }
 
@@ -181,7 +188,7 @@ func (f *Fleet) Attested(attestations map[string][]Stored, now time.Time) []Atte
 	for _, e := range f.Enrolments() {
 		n := Attested{Node: e, Away: true}
 		for _, s := range attestations[e.Node] {
-			a, err := audit.OpenAttestation(s.Data, e.Key)
+			a, err := f.open(s.Data, e)
 			if err != nil {
 				n.Distrusted = err.Error()
 				continue
@@ -214,4 +221,32 @@ func Nodes(attested []Attested) []rollout.Node {
 		out[i] = rollout.Node{Name: a.Node.Node, Labels: a.Node.Labels, Attestation: a.Attestation, Away: a.Away}
 	}
 	return out
+}
+
+// open verifies an attestation, once.
+func (f *Fleet) open(msg []byte, e *bundle.SignedEnrolment) (*audit.Attestation, error) {
+	key := opening{wire.Sum(msg), e.Digest}
+	if a := f.opened[key]; a != nil {
+		return a, nil
+	}
+	a, err := audit.OpenAttestation(msg, e.Key)
+	if err != nil {
+		return nil, err
+	}
+	if len(f.opened) >= maxOpened {
+		clear(f.opened)
+	}
+	f.opened[key] = a
+	return a, nil
+}
+
+// Equivocations are the epochs for which more than one release is signed, with
+// their number.
+func (f *Fleet) Equivocations() map[uint64]int {
+	n := map[uint64]int{}
+	for _, r := range f.releases {
+		n[r.Epoch]++
+	}
+	maps.DeleteFunc(n, func(_ uint64, n int) bool { return n < 2 })
+	return n
 }

@@ -159,7 +159,7 @@ func (f *Fleet) View(attestations, activations map[string][]Stored, now time.Tim
 // activated is when a hub first received the node's word that the release is in force.
 func (f *Fleet) activated(e *bundle.SignedEnrolment, target *Release, stored []Stored) (first time.Time) {
 	for _, s := range stored {
-		a, err := audit.OpenAttestation(s.Data, e.Key)
+		a, err := f.open(s.Data, e)
 		if err == nil && a.Enforced == target.Digest && (first.IsZero() || s.At.Before(first)) {
 			first = s.At
 		}
