@@ -47,8 +47,12 @@ portability: build ## the Rego modules in npm's opa-wasm, unchanged (needs Node 
 modules: ## rebuilds the committed .wasm files from their sources
 	GOTOOLCHAIN=$(WASM_GO) $(GO) generate ./modules/...
 
-guests: ## rebuilds the measuring guests; needs clang, Zig, Rust and AssemblyScript
+guests: build ## rebuilds every committed .wasm beside its source; wants the toolchains: eval "$$(.ci/toolchains/install)"
 	./bench/guests/build
+	GOTOOLCHAIN=$(WASM_GO) ./sdk/guest/rebuild $(BIN)/holdfast
+	GOTOOLCHAIN=$(WASM_GO) $(GO) generate ./modules/...
+	@changed=$$(git status --porcelain -- 'sdk/guest/*.wasm' 'bench/guests/*.wasm' 'modules/*.wasm'); test -z "$$changed" || \
+		{ echo "modules that are not what their sources give:"; echo "$$changed"; exit 1; }
 
 bench: build ## the figures of the README, in one run
 	$(GO) run ./bench
