@@ -96,7 +96,7 @@ func TestBuildRefusals(t *testing.T) {
 		opts       Options
 	}{
 		{"nothing", "no policy here", folder("a.txt", ""), Options{}},
-		{"two languages", `more than one language here: p.rego (rego), main.go (go). Say which in holdfast.yaml: "language: rego" or "language: go"`, folder("p.rego", simple, "main.go", "package main"), Options{}},
+		{"two languages", `this may be more than one language: p.rego (rego), main.go (go). Say which in holdfast.yaml: "language: rego" or "language: go"`, folder("p.rego", simple, "main.go", "package main"), Options{}},
 		{"go without a folder on disk", "needs its toolchain", folder("main.go", "package main"), Options{}},
 		{"prebuilt without a module", "0 .wasm files", folder("main.go", "package main"), Options{Prebuilt: true}},
 		{"vectors that are not there", "v.yaml: holdfast.yaml names this file", folder("p.rego", simple, ConfigFile, "vectors: [v.yaml]"), Options{}},

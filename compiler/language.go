@@ -14,11 +14,13 @@ import (
 
 // The languages of holdfast.yaml.
 const (
-	Rego = "rego"
-	Go   = "go"
-	C    = "c" // and C++
-	Zig  = "zig"
-	Wasm = "wasm" // a ready module
+	Rego           = "rego"
+	Go             = "go"
+	Rust           = "rust"
+	AssemblyScript = "assemblyscript"
+	C              = "c" // and C++
+	Zig            = "zig"
+	Wasm           = "wasm" // a ready module
 )
 
 // A language is one line of the table that says all about it.
@@ -37,6 +39,8 @@ type language struct {
 var languages = []language{
 	{name: Rego, endings: []string{".rego"}, class: wasm.Policy},
 	{name: Go, endings: []string{".go"}, class: wasm.LanguageRuntime, compile: toolchain.Go, version: toolchain.GoVersion},
+	{name: Rust, endings: []string{".rs"}, class: wasm.Policy, compile: toolchain.Rust, version: toolchain.RustVersion},
+	{name: AssemblyScript, endings: []string{".ts"}, class: wasm.Policy, compile: toolchain.AssemblyScript, version: toolchain.AssemblyScriptVersion},
 	{name: C, endings: []string{".c", ".cc", ".cpp"}, class: wasm.Policy, compile: toolchain.C, version: toolchain.CVersion},
 	{name: Zig, endings: []string{".zig"}, class: wasm.Policy, compile: toolchain.Zig, version: toolchain.ZigVersion},
 	{name: Wasm, endings: []string{".wasm"}, class: wasm.Policy},
@@ -122,6 +126,6 @@ func oneOf(found map[string]string) (string, error) {
 	case 1:
 		return names[0], nil
 	}
-	return "", &InputError{Reason: fmt.Sprintf("more than one language here: %s. Say which in %s: \"language: %s\"",
+	return "", &InputError{Reason: fmt.Sprintf("this may be more than one language: %s. Say which in %s: \"language: %s\"",
 		strings.Join(files, ", "), ConfigFile, strings.Join(names, "\" or \"language: "))}
 }

@@ -25,3 +25,23 @@ func ZigVersion(ctx context.Context, dir string) (string, error) {
 	}
 	return "zig " + version, nil
 }
+
+// RustVersion returns the version of the rustc that would build dir, or a
+// *MissingError.
+func RustVersion(ctx context.Context, dir string) (string, error) {
+	r, err := findRust(ctx, dir)
+	if err != nil {
+		return "", err
+	}
+	return "rustc " + r.release, nil
+}
+
+// AssemblyScriptVersion returns the version of the asc that would build dir, or a
+// *MissingError.
+func AssemblyScriptVersion(ctx context.Context, dir string) (string, error) {
+	_, version, err := findASC(ctx, dir)
+	if err != nil {
+		return "", err
+	}
+	return "asc " + version, nil
+}
