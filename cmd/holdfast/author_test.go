@@ -65,20 +65,6 @@ func TestAuthor(t *testing.T) {
 	})
 }
 
-// TestMissingToolchain: exit code 3, and what to install.
-func TestMissingToolchain(t *testing.T) {
-	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "main.go"), []byte("package main\n\nfunc main() {}\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	t.Setenv("PATH", t.TempDir())
-	var out, errs bytes.Buffer
-	code := run(t.Context(), []string{"build", dir}, nil, &out, &errs)
-	if code != exitMissing || !strings.Contains(errs.String(), "go is not installed: install Go") {
-		t.Errorf("exit code %d, %q", code, errs.String())
-	}
-}
-
 // TestDemoCalls asks both demo policies every call of the demo, real and
 // tampered, and wants the verdict and the reason that the call was made for.
 func TestDemoCalls(t *testing.T) {

@@ -125,6 +125,18 @@ func (l Language) Examples() []string {
 	})
 }
 
+// Module returns where the example's committed module lies, below sdk/guest. It is
+// not embedded; sdk/guest/rebuild writes it and says the same.
+func (l Language) Module(example string) string {
+	switch l.Name {
+	case "go":
+		return "go/examples/" + example + "/policy.wasm"
+	case "c++":
+		return "c/examples/" + example + "-cpp.wasm"
+	}
+	return l.folder + "/examples/" + example + ".wasm"
+}
+
 // shared adds what every language has of an example.
 func shared(out map[string][]byte, folder string) error {
 	entries, err := files.ReadDir(folder)

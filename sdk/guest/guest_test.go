@@ -42,18 +42,6 @@ func TestMain(m *testing.M) {
 // codeDir has the compiled modules of this run; TestMain sets it.
 var codeDir string
 
-// modulePath is where a language's committed module of an example is; the script
-// rebuild says the same.
-func modulePath(l guest.Language, example string) string {
-	switch l.Name {
-	case "go":
-		return "go/examples/" + example + "/policy.wasm"
-	case "c++":
-		return "c/examples/" + example + "-cpp.wasm"
-	}
-	return l.Name + "/examples/" + example + ".wasm"
-}
-
 // newHost opens packages as a node does: admitted and compiled in a child.
 func newHost(t *testing.T) *loader.Host {
 	t.Helper()
@@ -73,7 +61,7 @@ func committed(t *testing.T, h *loader.Host, l guest.Language, example string) *
 	if err != nil {
 		t.Fatal(err)
 	}
-	module, err := os.ReadFile(modulePath(l, example))
+	module, err := os.ReadFile(l.Module(example))
 	if err != nil {
 		t.Fatalf("%s has no module of %s: %v; make guests", l.Name, example, err)
 	}
