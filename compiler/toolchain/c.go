@@ -39,9 +39,10 @@ var cxxFlags = []string{"-std=c++17", "-fno-exceptions", "-fno-rtti", "-fno-thre
 // cLink makes a module with a small stack.
 var cLink = []string{"-nostdlib", "-Wl,--no-entry", "-Wl,-z,stack-size=32768", "-Wl,--strip-all"}
 
-// stackFirst puts the stack below the data, so that an overflow traps and
-// reaches nothing. Zig does so by itself, and knows no such flag.
-const stackFirst = "-Wl,--stack-first"
+// clangLink puts the stack below the data, so that an overflow traps and reaches
+// nothing, and makes numbers as short as they can be. Zig does the first by itself, and
+// knows neither flag.
+var clangLink = []string{"-Wl,--stack-first", "-Wl,--compress-relocations"}
 
 // cEnv are variables that would change what a C compiler finds or does.
 var cEnv = []string{"CPATH", "C_INCLUDE_PATH", "CPLUS_INCLUDE_PATH", "LIBRARY_PATH", "CCC_OVERRIDE_OPTIONS", "COMPILER_PATH", "CLANG_CONFIG_FILE_USER_DIR"}
@@ -161,7 +162,7 @@ func clangAt(ctx context.Context, dir, path string) (c *cCompiler, problem strin
 	if _, err := exec.LookPath(strings.TrimSpace(linker)); err != nil {
 		return nil, found[1] + ", without wasm-ld", ctx.Err()
 	}
-	return &cCompiler{tool: t, first: []string{"--target=wasm32"}, link: []string{stackFirst}, version: "clang " + found[1]}, "", nil
+	return &cCompiler{tool: t, first: []string{"--target=wasm32"}, link: clangLink, version: "clang " + found[1]}, "", nil
 }
 
 func firstLine(s string) string {
