@@ -153,10 +153,8 @@ func (c *config) compile(ctx context.Context, fsys fs.FS, dir string, opts Optio
 			return nil, err
 		}
 		pkg.Module = raw
-	case dir == "":
-		return nil, &InputError{Reason: "language " + c.language + " needs its toolchain and a folder on disk, or a ready module"}
 	default:
-		m, err := languageOf(c.language).compile(ctx, dir)
+		m, err := languageOf(c.language).compile(ctx, fsys, dir)
 		if err != nil {
 			return nil, err
 		}

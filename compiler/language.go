@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/holdfast-policy/holdfast/compiler/script"
 	"github.com/holdfast-policy/holdfast/compiler/toolchain"
 	"github.com/holdfast-policy/holdfast/sdk/wasm"
 )
@@ -18,7 +19,8 @@ const (
 	Go             = "go"
 	Rust           = "rust"
 	AssemblyScript = "assemblyscript"
-	C              = "c" // and C++
+	TypeScript     = "typescript" // and JavaScript
+	C              = "c"          // and C++
 	Zig            = "zig"
 	Wasm           = "wasm" // a ready module
 )
@@ -30,19 +32,41 @@ type language struct {
 	// anywhere in it.
 	endings []string
 	class   wasm.Class
-	// compile runs the front end on a folder; nil is Rego's and a ready module's.
-	compile func(ctx context.Context, dir string) (*toolchain.Module, error)
-	// version returns what compile's toolchain says of itself.
+	// compile is the front end; nil is Rego's and a ready module's.
+	compile frontEnd
+	// version returns what the toolchain says of itself; nil is a front end of ours.
 	version func(ctx context.Context, dir string) (string, error)
+}
+
+// A frontEnd compiles a folder, which is dir where it is on disk.
+type frontEnd func(ctx context.Context, fsys fs.FS, dir string) (*toolchain.Module, error)
+
+// installed is the front end of a toolchain that must be on the machine.
+func installed(compile func(ctx context.Context, dir string) (*toolchain.Module, error)) frontEnd {
+	return func(ctx context.Context, _ fs.FS, dir string) (*toolchain.Module, error) {
+		if dir == "" {
+			return nil, &InputError{Reason: "this language needs its toolchain and a folder on disk, or a ready module"}
+		}
+		return compile(ctx, dir)
+	}
+}
+
+func compileScript(ctx context.Context, fsys fs.FS, _ string) (*toolchain.Module, error) {
+	m, err := script.Compile(ctx, fsys)
+	if err != nil {
+		return nil, err
+	}
+	return &toolchain.Module{Wasm: m.Wasm, Toolchain: m.Toolchain}, nil
 }
 
 var languages = []language{
 	{name: Rego, endings: []string{".rego"}, class: wasm.Policy},
-	{name: Go, endings: []string{".go"}, class: wasm.LanguageRuntime, compile: toolchain.Go, version: toolchain.GoVersion},
-	{name: Rust, endings: []string{".rs"}, class: wasm.Policy, compile: toolchain.Rust, version: toolchain.RustVersion},
-	{name: AssemblyScript, endings: []string{".ts"}, class: wasm.Policy, compile: toolchain.AssemblyScript, version: toolchain.AssemblyScriptVersion},
-	{name: C, endings: []string{".c", ".cc", ".cpp"}, class: wasm.Policy, compile: toolchain.C, version: toolchain.CVersion},
-	{name: Zig, endings: []string{".zig"}, class: wasm.Policy, compile: toolchain.Zig, version: toolchain.ZigVersion},
+	{name: Go, endings: []string{".go"}, class: wasm.LanguageRuntime, compile: installed(toolchain.Go), version: toolchain.GoVersion},
+	{name: Rust, endings: []string{".rs"}, class: wasm.Policy, compile: installed(toolchain.Rust), version: toolchain.RustVersion},
+	{name: AssemblyScript, endings: []string{".ts"}, class: wasm.Policy, compile: installed(toolchain.AssemblyScript), version: toolchain.AssemblyScriptVersion},
+	{name: TypeScript, endings: []string{".ts", ".js"}, class: wasm.LanguageRuntime, compile: compileScript},
+	{name: C, endings: []string{".c", ".cc", ".cpp"}, class: wasm.Policy, compile: installed(toolchain.C), version: toolchain.CVersion},
+	{name: Zig, endings: []string{".zig"}, class: wasm.Policy, compile: installed(toolchain.Zig), version: toolchain.ZigVersion},
 	{name: Wasm, endings: []string{".wasm"}, class: wasm.Policy},
 }
 

@@ -31,6 +31,9 @@ func TestMain(m *testing.M) {
 	}
 	cache, err := os.MkdirTemp("", "holdfast-test-")
 	if err == nil {
+		err = keepCompilers(cache)
+	}
+	if err == nil {
 		err = os.Setenv("XDG_CACHE_HOME", cache)
 	}
 	if err != nil {
@@ -41,6 +44,21 @@ func TestMain(m *testing.M) {
 		panic(err)
 	}
 	os.Exit(code)
+}
+
+// keepCompilers lets compilers use what they have in the user's cache folder: what
+// is in there goes by its content, and to build it again takes half a minute.
+func keepCompilers(cache string) error {
+	user, err := os.UserCacheDir()
+	if err != nil {
+		return nil // then there is nothing to keep
+	}
+	if os.Getenv("GOCACHE") == "" {
+		err = os.Setenv("GOCACHE", filepath.Join(user, "go-build"))
+	}
+	rust := filepath.Join("holdfast", "rust")
+	return errors.Join(err, os.MkdirAll(filepath.Join(user, rust), 0o700), os.MkdirAll(filepath.Join(cache, "holdfast"), 0o700),
+		os.Symlink(filepath.Join(user, rust), filepath.Join(cache, rust)))
 }
 
 // tell runs the story in a fresh folder, with a plant before the proof.

@@ -122,12 +122,12 @@ var oddValues = func() []any {
 	}
 	out = append(out, deep, []any{"ada", "bo"}, []any{"cyd"}, []any{"cyd", "dee"}, []any{literal("7")}, []any{nil, "ada"}, []any{"personal", "public"}, []any{"public", "health"}, []any{"health", "health"},
 		map[string]any{"region": "eu"}, map[string]any{"region": "us"}, map[string]any{"region": "ch"}, map[string]any{"amount": literal("5"), "currency": "EUR"}, map[string]any{"amount": literal("500"), "currency": "eur"})
-	return append(out, oddTimes()...)
+	return append(out, edgeTimes()...)
 }()
 
-// oddTimes are near each edge that a time has: of the vectors' clock, of windows,
+// edgeTimes are near each edge that a time has: of the vectors' clock, of windows,
 // of months and years, and of the form.
-func oddTimes() []any {
+func edgeTimes() []any {
 	var out []any
 	now := time.Unix(0, vectors.Now).UTC()
 	for _, hours := range []int{0, 1, 23, 24, 25, 8759, 8760, 8761} {

@@ -18,6 +18,8 @@ import (
 
 //go:embed examples/*/*
 //go:embed go/*.go go/README.md go/examples/*/main.go
+//go:embed c/holdfast.h c/examples/*.c c/examples/*.cpp
+//go:embed typescript/holdfast.ts typescript/examples/*.ts
 var files embed.FS
 
 // A Language is one that a policy can be written in with an SDK of ours.
@@ -41,12 +43,24 @@ type Language struct {
 
 // Languages returns all languages, in the order of their names.
 func Languages() []Language {
+	c := Language{
+		Name: "c", Title: "C", Config: "c", Source: "policy.c", folder: "c", ending: ".c",
+		Install: "clang 15 or newer with wasm-ld, or Zig 0.16, whose `zig cc` will do",
+		sdk:     map[string]string{"holdfast.h": "holdfast.h"},
+	}
+	cpp := c
+	cpp.Name, cpp.Title, cpp.Source, cpp.ending = "c++", "C++", "policy.cpp", ".cpp"
 	return []Language{
+		c, cpp,
 		{
 			Name: "go", Title: "Go", Config: "go", Source: "main.go", folder: "go", ending: "/main.go", Fuel: 10_000_000,
 			Install: "Go 1.24 or newer, from https://go.dev/dl",
 			sdk:     map[string]string{"holdfast": "."},
 			added:   map[string]string{"go.mod": goMod, "holdfast/go.mod": goSDKMod},
+		},
+		{
+			Name: "typescript", Title: "TypeScript", Config: "typescript", Source: "policy.ts", folder: "typescript", ending: ".ts", Fuel: 10_000_000,
+			sdk: map[string]string{"holdfast.ts": "holdfast.ts"},
 		},
 	}
 }

@@ -198,9 +198,9 @@ func whole(v any) (int64, bool) {
 	return n, ok && n >= 0
 }
 
-// instant reads a time by the package time, and the shape, which is narrower, by
+// oracleTime reads a time by the package time, and the shape, which is narrower, by
 // a regular expression.
-func instant(v any) (time.Time, bool) {
+func oracleTime(v any) (time.Time, bool) {
 	text, _ := v.(string)
 	if !regexp.MustCompile(`^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]([01]\d|2[0-3]):[0-5]\d)$`).MatchString(text) {
 		return time.Time{}, false
@@ -240,7 +240,7 @@ func (r rules) spendCap(req *policy.Request, now int64) answer {
 	var ends time.Time
 	value, started := req.Context["window_start"]
 	if started {
-		start, ok := instant(value)
+		start, ok := oracleTime(value)
 		if !ok {
 			return denied("window_invalid", "the start of the window is not a time")
 		}

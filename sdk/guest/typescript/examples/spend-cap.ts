@@ -54,7 +54,7 @@ export function decide(request: Request): Decision {
     if (passed < 0n) return deny("window_invalid", "the window begins in the future")
     if (passed >= window) {
       spent = 0
-      passed %= window // one more began since; when does not matter, nothing is spent in it
+      passed = 0n // a new window begins now
     }
   }
   return judge(BigInt(amount), BigInt(spent), passed)
