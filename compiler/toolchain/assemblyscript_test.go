@@ -34,8 +34,8 @@ func TestAssemblyScriptCompileError(t *testing.T) {
 	}
 }
 
-// script makes a program.
-func script(t *testing.T, name, text string) {
+// fakeTool makes a program.
+func fakeTool(t *testing.T, name, text string) {
 	t.Helper()
 	if runtime.GOOS == "windows" {
 		t.Skip("the fake compilers are shell scripts")
@@ -48,8 +48,8 @@ func script(t *testing.T, name, text string) {
 
 func TestAssemblyScriptFindsNPMs(t *testing.T) {
 	dir, bin := t.TempDir(), t.TempDir()
-	script(t, filepath.Join(bin, "node"), "")
-	script(t, filepath.Join(bin, "asc"), "echo Version 0.27.9\n")
+	fakeTool(t, filepath.Join(bin, "node"), "")
+	fakeTool(t, filepath.Join(bin, "asc"), "echo Version 0.27.9\n")
 	t.Setenv("PATH", bin)
 	t.Setenv("ASC", "")
 	_, err := toolchain.AssemblyScript(t.Context(), dir)
@@ -57,7 +57,7 @@ func TestAssemblyScriptFindsNPMs(t *testing.T) {
 	if !errors.As(err, &missing) || missing.Found != "0.27.9" || !strings.Contains(missing.Install, "npm install") {
 		t.Errorf("%v", err)
 	}
-	script(t, filepath.Join(dir, "node_modules/.bin/asc"), "[ $1 = --version ] && echo Version 0.28.20 || printf module >$3\n")
+	fakeTool(t, filepath.Join(dir, "node_modules/.bin/asc"), "[ $1 = --version ] && echo Version 0.28.20 || printf module >$3\n")
 	policy := filepath.Join(dir, "policies", "a")
 	if err := os.MkdirAll(policy, 0o700); err != nil {
 		t.Fatal(err)
@@ -81,8 +81,8 @@ func TestAssemblyScriptSaysWhatIsMissing(t *testing.T) {
 		}
 	}
 	lacks("node")
-	script(t, filepath.Join(bin, "node"), "")
+	fakeTool(t, filepath.Join(bin, "node"), "")
 	lacks("asc")
-	script(t, filepath.Join(bin, "asc"), "exit 1\n")
+	fakeTool(t, filepath.Join(bin, "asc"), "exit 1\n")
 	lacks("an asc that runs")
 }
