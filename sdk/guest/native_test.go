@@ -52,7 +52,8 @@ func natives() []native {
 	all := []native{{"spend-cap", "c/examples/spend-cap.cpp", "c/holdfast.h", "c/examples/spend-cap-cpp.wasm"}}
 	for _, example := range []string{"tool-authz", "spend-cap", "residency"} {
 		all = append(all,
-			native{example, "c/examples/" + example + ".c", "c/holdfast.h", "c/examples/" + example + ".wasm"})
+			native{example, "c/examples/" + example + ".c", "c/holdfast.h", "c/examples/" + example + ".wasm"},
+			native{example, "zig/examples/" + example + ".zig", "zig/holdfast.zig", "zig/examples/" + example + ".wasm"})
 	}
 	return all
 }

@@ -132,43 +132,78 @@ HF_FN_ int32_t hf_order_(hf_text a, hf_text b) {
   return hf_order_bytes_(a.at, b.at, a.len);
 }
 
+/* Where the text at p is, and above 32 bits its length. */
+HF_OUT_OF_LINE_ uint64_t hf_text_bits_(const uint8_t *p) {
+  hf_head_ h = hf_read_(p, 0);
+  return h.arg << 32 | (uintptr_t)h.body;
+}
+
+HF_FN_ hf_text hf_text_at_(const uint8_t *p) {
+  uint64_t bits = hf_text_bits_(p);
+  hf_text t = {(const uint8_t *)(uintptr_t)(uint32_t)bits, (uint32_t)(bits >> 32)};
+  return t;
+}
+
+/* The text at p; a short one, as nearly all are, without a call. */
+HF_FN_ hf_text hf_short_(const uint8_t *p) {
+  uint32_t first = *p;
+  if (first < (HF_TEXT_ << 5 | 24)) {
+    hf_text t = {p + 1, first & 31};
+    return t;
+  }
+  return hf_text_at_(p);
+}
+
+HF_OUT_OF_LINE_ const uint8_t *hf_check_(const uint8_t *p, const uint8_t *end, uint64_t n, bool pairs, uint32_t depth);
+
+/* hf_check_ of one item whose head has more than one byte. */
+HF_OUT_OF_LINE_ const uint8_t *hf_check_long_(const uint8_t *p, const uint8_t *end, uint32_t depth) {
+  hf_head_ h = hf_read_(p, end);
+  if (!h.body) return 0;
+  switch (h.major) {
+  case HF_UINT_:
+  case HF_NEGINT_: return h.arg <= INT64_MAX ? h.body : 0;
+  case HF_TEXT_: return h.arg <= (uint64_t)(end - h.body) ? h.body + h.arg : 0;
+  case HF_LIST_:
+  case HF_MAP_: return hf_check_(h.body, end, h.arg, h.major == HF_MAP_, depth + 1);
+  case HF_SIMPLE_: return h.body - p > 2 ? h.body : 0; /* a float */
+  default: return 0;
+  }
+}
+
 /* Where n items end, or as many pairs, that begin at p; NULL when they are not
  * what Holdfast writes: definite lengths, text keys in their order and none
  * twice, no tags, no byte strings, HF_MAX_DEPTH levels. */
 HF_OUT_OF_LINE_ const uint8_t *hf_check_(const uint8_t *p, const uint8_t *end, uint64_t n, bool pairs, uint32_t depth) {
   if (depth > HF_MAX_DEPTH || n > (uint64_t)(end - p)) return 0;
   hf_text last = {0, 0};
-  for (; n > 0; n--) {
+  for (uint32_t left = (uint32_t)n; left > 0; left--) {
     if (pairs) {
-      hf_head_ key = hf_read_(p, end);
-      if (!key.body || key.major != HF_TEXT_ || key.arg > (uint64_t)(end - key.body)) return 0;
-      hf_text name = {key.body, (uint32_t)key.arg};
+      if (p >= end || *p >> 5 != HF_TEXT_) return 0;
+      const uint8_t *key = p;
+      p = (*p & 31) < 24 ? p + 1 + (*p & 31) : hf_check_long_(p, end, depth);
+      if (!p || p >= end) return 0;
+      hf_text name = hf_short_(key);
       if (last.at && hf_order_(last, name) >= 0) return 0;
       last = name;
-      p = name.at + name.len;
     }
-    hf_head_ h = hf_read_(p, end);
-    if (!h.body) return 0;
-    uint32_t size = (uint32_t)(h.body - p);
-    p = h.body;
-    switch (h.major) {
-    case HF_UINT_:
-    case HF_NEGINT_:
-      if (h.arg > INT64_MAX) return 0;
-      break;
-    case HF_TEXT_:
-      if (h.arg > (uint64_t)(end - p)) return 0;
-      p += h.arg;
-      break;
-    case HF_LIST_:
-    case HF_MAP_:
-      p = hf_check_(p, end, h.arg, h.major == HF_MAP_, depth + 1);
+    if (p >= end) return 0;
+    uint32_t first = *p, info = first & 31;
+    if (info >= 24) {
+      p = hf_check_long_(p, end, depth);
       if (!p) return 0;
-      break;
-    case HF_SIMPLE_:
-      if (size == 1 ? h.arg < 20 || h.arg > 22 : size == 2) return 0;
-      break;
-    default:
+      continue;
+    }
+    p++;
+    if (first < HF_BYTES_ << 5) continue;
+    if (first < HF_TEXT_ << 5) return 0;
+    if (first < HF_LIST_ << 5) {
+      p += info;
+      if (p > end) return 0;
+    } else if (first < HF_TAG_ << 5) {
+      p = hf_check_(p, end, info, first >= HF_MAP_ << 5, depth + 1);
+      if (!p) return 0;
+    } else if (first < 0xf4 || first > 0xf6) { /* false, true and null */
       return 0;
     }
   }
@@ -179,12 +214,18 @@ HF_FN_ hf_value hf_parse_(const uint8_t *p, uint32_t len) { return hf_check_(p, 
 
 /* Where the checked item at p ends. */
 HF_OUT_OF_LINE_ const uint8_t *hf_skip_(const uint8_t *p) {
-  for (uint64_t left = 1; left > 0; left--) {
-    hf_head_ h = hf_read_(p, 0);
-    p = h.body;
-    if (h.major == HF_TEXT_) p += h.arg;
-    if (h.major == HF_LIST_) left += h.arg;
-    if (h.major == HF_MAP_) left += 2 * h.arg;
+  for (uint32_t left = 1; left > 0; left--) {
+    uint32_t first = *p, arg = first & 31;
+    if (arg < 24) {
+      p++;
+    } else {
+      hf_head_ h = hf_read_(p, 0);
+      p = h.body;
+      arg = (uint32_t)h.arg;
+    }
+    if (first < HF_TEXT_ << 5 || first >= HF_SIMPLE_ << 5) continue;
+    if (first < HF_LIST_ << 5) p += arg;
+    else left += first < HF_MAP_ << 5 ? arg : 2 * arg;
   }
   return p;
 }
@@ -240,18 +281,6 @@ HF_FN_ double hf_float(hf_value v) {
   return d;
 }
 
-/* Where the text at p is, and above 32 bits its length. */
-HF_OUT_OF_LINE_ uint64_t hf_text_bits_(const uint8_t *p) {
-  hf_head_ h = hf_read_(p, 0);
-  return h.arg << 32 | (uintptr_t)h.body;
-}
-
-HF_FN_ hf_text hf_text_at_(const uint8_t *p) {
-  uint64_t bits = hf_text_bits_(p);
-  hf_text t = {(const uint8_t *)(uintptr_t)(uint32_t)bits, (uint32_t)(bits >> 32)};
-  return t;
-}
-
 HF_FN_ hf_text hf_text_of(hf_value v) {
   hf_text none = {0, 0};
   return hf_is_(v, HF_TEXT_) ? hf_text_at_(hf_at_(v)) : none;
@@ -265,7 +294,7 @@ HF_OUT_OF_LINE_ hf_value hf_get_(hf_value map, const uint8_t *key, uint32_t len)
   hf_head_ h = hf_read_(hf_at_(map), 0);
   const uint8_t *p = h.body;
   for (uint32_t n = (uint32_t)h.arg; n > 0; n--) {
-    hf_text name = hf_text_at_(p);
+    hf_text name = hf_short_(p);
     p = name.at + name.len;
     if (name.len > len) return 0; /* keys are sorted by length */
     if (name.len == len && hf_same_(name.at, key, len)) return hf_value_at_(p);
@@ -350,9 +379,16 @@ HF_FN_ bool hf_contains(hf_text t, hf_text part) {
 
 HF_OUT_OF_LINE_ bool hf_lists_(hf_value list, const uint8_t *at, uint32_t len) {
   if (!hf_is_(list, HF_LIST_)) return false;
-  for (hf_each e = hf_items(list); hf_next(&e);) {
-    hf_text t = hf_text_of(e.value);
-    if (t.at && t.len == len && hf_same_(t.at, at, len)) return true;
+  hf_head_ h = hf_read_(hf_at_(list), 0);
+  const uint8_t *p = h.body;
+  for (uint32_t n = (uint32_t)h.arg; n > 0; n--) {
+    if (*p >> 5 != HF_TEXT_) {
+      p = hf_skip_(p);
+      continue;
+    }
+    hf_text t = hf_short_(p);
+    if (t.len == len && hf_same_(t.at, at, len)) return true;
+    p = t.at + t.len;
   }
   return false;
 }
@@ -491,7 +527,7 @@ HF_OUT_OF_LINE_ uint8_t *hf_reserve_(hf_line *line, uint32_t n) {
   if (n > HF_MAX_OUTPUT - len) return hf_fail(), (uint8_t *)0;
   if (n <= line->room_ - len) return at + len;
   bool last = at && at + line->room_ == hf_mem_.top;
-  uint32_t room = (2 * (len + n) + 24) & ~7u;
+  uint32_t room = (2 * (len + n) + 64) & ~7u;
   uint8_t *to = hf_alloc_(last ? room - line->room_ : room);
   if (!to) return 0;
   if (!last) {
