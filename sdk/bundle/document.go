@@ -3,7 +3,9 @@ package bundle
 import (
 	"fmt"
 	"slices"
-	"time"
+	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/holdfast-policy/holdfast/sdk/wire"
 )
@@ -12,12 +14,12 @@ import (
 // ours. Nobody vouches for it: it says which function may open the envelope, and
 // that function verifies it.
 func Type(env []byte) string {
-	for _, t := range []string{ReleaseType, HeartbeatType, KillType, LiftType, OrderType, EnrolmentType, TrustRootType} {
-		if _, _, err := parseEnvelope(env, t); err == nil {
-			return t
-		}
+	e, _, err := readEnvelope(env)
+	types := []string{ReleaseType, HeartbeatType, KillType, LiftType, OrderType, EnrolmentType, TrustRootType}
+	if err != nil || !slices.Contains(types, e.PayloadType) {
+		return ""
 	}
-	return ""
+	return e.PayloadType
 }
 
 // Signed is what is known of a document whose signatures were verified.
@@ -79,18 +81,26 @@ func signDocument(payloadType string, check func() error, doc any, keys []*Priva
 	return Sign(payloadType, payload, keys...)
 }
 
+// earliest is in 2001, in nanoseconds since 1970: seconds, milliseconds and
+// microseconds of our days are below it.
+const earliest = int64(1e18)
+
 // checkTime refuses an instant that is not in nanoseconds of this era.
 func checkTime(what string, ns int64) error {
-	if ns < int64(time.Second) {
+	if ns < earliest {
 		return fmt.Errorf("%s %d is not a time in nanoseconds since 1970", what, ns)
 	}
 	return nil
 }
 
-// checkText bounds a text for people.
+// checkText lets a text for people be one line: what is printed on an operator's
+// terminal must not move its cursor.
 func checkText(what, s string) error {
-	if len(s) > MaxText {
+	switch {
+	case len(s) > MaxText:
 		return fmt.Errorf("%s of %d bytes; at most %d", what, len(s), MaxText)
+	case !utf8.ValidString(s) || strings.ContainsFunc(s, unicode.IsControl):
+		return fmt.Errorf("%s: one line of text, without control characters", what)
 	}
 	return nil
 }

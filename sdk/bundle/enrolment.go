@@ -10,7 +10,7 @@ import (
 // Bounds of an enrolment.
 const (
 	MaxLabels = 32
-	maxLabel  = 64 // bytes of a label's name or value
+	maxUser   = 128 // bytes of a user's public key
 )
 
 // An Enrolment makes a node one of the fleet: it binds the node's name to its
@@ -75,10 +75,10 @@ func (e *Enrolment) check() error {
 		return fmt.Errorf("log key is named %.200q, not holdfast/%s/%s", v.Name(), e.Tenant, e.Node)
 	case e.Serial == 0:
 		return errors.New("serials begin at 1")
-	case len(e.User) > maxScope:
-		return fmt.Errorf("user of %d bytes", len(e.User))
+	case len(e.User) > maxUser:
+		return fmt.Errorf("user of %d bytes; at most %d", len(e.User), maxUser)
 	}
-	return checkLabels(e.Labels)
+	return errors.Join(checkText("user", e.User), checkLabels(e.Labels))
 }
 
 func checkLabels(labels map[string]string) error {

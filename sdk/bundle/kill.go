@@ -16,11 +16,18 @@ import (
 // no more, whoever signs: one holder of a kill key must not fill a node's memory.
 const MaxKills = 4096
 
+// killReserve is the part of a kill set that only lifts and kills of everything
+// may use: who fills the rest with trifles cannot keep out the stop of everything.
+const killReserve = 512
+
+// MaxLifted is how many kills one lift may end.
+const MaxLifted = 64
+
 // liftPersons is how many persons of role kill must sign a lift, whatever the
 // trust root's threshold for kills is: one may make things stricter, two looser.
 const liftPersons = 2
 
-// ErrKillsFull is returned by KillSet.Add when the set takes no more.
+// ErrKillsFull is returned by KillSet.AddKill and AddLift when the set takes no more.
 var ErrKillsFull = errors.New("kill set is full")
 
 // A Scope says what a kill stops: "all", "point:P", "subject:S", "resource:R" or
@@ -58,7 +65,7 @@ func (s Scope) Split() (kind, name string, err error) {
 		if name == "" || len(name) > maxScope {
 			return "", "", fmt.Errorf("scope %.80q: a name of 1 to %d bytes", string(s), maxScope)
 		}
-		return kind, name, nil
+		return kind, name, checkText("scope", name)
 	}
 	return "", "", fmt.Errorf("scope %.80q; all, point:P, subject:S, resource:R or policy:DIGEST", string(s))
 }
@@ -109,8 +116,8 @@ func (l *Lift) check() error {
 	if err := CheckTenant(l.Tenant); err != nil {
 		return err
 	}
-	if n := len(l.Kills); n == 0 || n > 64 {
-		return fmt.Errorf("%d kills to lift; 1 to 64", n)
+	if n := len(l.Kills); n == 0 || n > MaxLifted {
+		return fmt.Errorf("%d kills to lift; 1 to %d", n, MaxLifted)
 	}
 	if l.Reason == "" {
 		return errors.New("a lift has a reason")
@@ -173,8 +180,12 @@ func (s *KillSet) AddKill(k *SignedKill) (bool, error) {
 	if s.kills[k.Digest] != nil {
 		return false, nil
 	}
-	if s.len() >= MaxKills {
-		return false, fmt.Errorf("%w: %d", ErrKillsFull, MaxKills)
+	room := MaxKills
+	if k.Scope != ScopeAll {
+		room -= killReserve
+	}
+	if s.len() >= room {
+		return false, fmt.Errorf("%w: %d", ErrKillsFull, room)
 	}
 	if s.kills == nil {
 		s.kills = map[wire.Digest]*SignedKill{}

@@ -3,6 +3,7 @@ package bundle
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -174,6 +175,9 @@ func (r *Release) check() error {
 	if r.LivePerMillion > million || r.Halt.TrapsPerMillion > million || r.Halt.DriftPerMillion > million || r.Halt.DenyPerMillion > million {
 		return fmt.Errorf("a share of more than a million per million")
 	}
+	if len(r.Rings) == 0 && r.Halt != (Halt{}) {
+		return fmt.Errorf("halt thresholds without rings: nothing would look at them")
+	}
 	seen := map[string]bool{}
 	for i := range r.Points {
 		p := &r.Points[i]
@@ -257,6 +261,17 @@ func checkMasks(masks []Mask) error {
 			return fmt.Errorf("mask %.80q is not a JSON pointer to a member", m.Path)
 		case !slices.Contains([]string{MaskDrop, MaskHash, MaskTokenise}, m.Action):
 			return fmt.Errorf("mask %.80q: action %.80q; drop, hash or tokenise", m.Path, m.Action)
+		}
+	}
+	return nil
+}
+
+// For returns ErrAudience unless a node with these labels is one that the release
+// is for.
+func (r *Release) For(labels map[string]string) error {
+	for _, name := range slices.Sorted(maps.Keys(r.Audience)) {
+		if value, ok := labels[name]; !ok || value != r.Audience[name] {
+			return fmt.Errorf("%w: epoch %d wants %s=%s, this one has %q", ErrAudience, r.Epoch, name, r.Audience[name], value)
 		}
 	}
 	return nil
