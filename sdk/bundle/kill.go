@@ -90,13 +90,13 @@ type Lift struct {
 
 // SignKill validates k and returns its envelope.
 func SignKill(k *Kill, keys ...*PrivateKey) ([]byte, error) {
-	return signDocument(KillType, k.check, k, keys)
+	return signDocument(KillType, k, keys)
 }
 
 // SignLift validates l and returns its envelope. AddSignature adds the second
 // person's signature.
 func SignLift(l *Lift, keys ...*PrivateKey) ([]byte, error) {
-	return signDocument(LiftType, l.check, l, keys)
+	return signDocument(LiftType, l, keys)
 }
 
 func (k *Kill) check() error {
@@ -109,7 +109,7 @@ func (k *Kill) check() error {
 	if k.Reason == "" {
 		return errors.New("a kill has a reason")
 	}
-	return errors.Join(checkText("reason", k.Reason), checkTime("created", k.Created))
+	return first(checkText("reason", k.Reason), checkTime("created", k.Created))
 }
 
 func (l *Lift) check() error {
@@ -122,7 +122,7 @@ func (l *Lift) check() error {
 	if l.Reason == "" {
 		return errors.New("a lift has a reason")
 	}
-	return errors.Join(checkText("reason", l.Reason), checkTime("created", l.Created))
+	return first(checkText("reason", l.Reason), checkTime("created", l.Created))
 }
 
 // A SignedKill is a kill whose signatures were verified.
@@ -141,10 +141,7 @@ type SignedLift struct {
 func (r *TrustRoot) OpenKill(env []byte) (*SignedKill, error) {
 	k := &SignedKill{}
 	var err error
-	if k.Signed, err = r.open(env, KillType, RoleKill, 1, &k.Kill); err == nil {
-		err = errors.Join(k.check(), r.ours(k.Tenant))
-	}
-	if err != nil {
+	if k.Signed, err = r.open(env, KillType, RoleKill, 1, &k.Kill); err != nil {
 		return nil, fmt.Errorf("open kill: %w", err)
 	}
 	return k, nil
@@ -154,10 +151,7 @@ func (r *TrustRoot) OpenKill(env []byte) (*SignedKill, error) {
 func (r *TrustRoot) OpenLift(env []byte) (*SignedLift, error) {
 	l := &SignedLift{}
 	var err error
-	if l.Signed, err = r.open(env, LiftType, RoleKill, liftPersons, &l.Lift); err == nil {
-		err = errors.Join(l.check(), r.ours(l.Tenant))
-	}
-	if err != nil {
+	if l.Signed, err = r.open(env, LiftType, RoleKill, liftPersons, &l.Lift); err != nil {
 		return nil, fmt.Errorf("open lift: %w", err)
 	}
 	return l, nil

@@ -1,7 +1,6 @@
 package bundle
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -169,7 +168,7 @@ func (r *Release) check() error {
 	case len(r.Points) == 0 || len(r.Points) > MaxPoints:
 		return fmt.Errorf("%d points; 1 to %d", len(r.Points), MaxPoints)
 	}
-	if err := errors.Join(checkLabels(r.Audience), checkRings(r.Rings), r.Staleness.check(), r.Limits.check()); err != nil {
+	if err := first(checkLabels(r.Audience), checkRings(r.Rings), r.Staleness.check(), r.Limits.check()); err != nil {
 		return err
 	}
 	if r.LivePerMillion > million || r.Halt.TrapsPerMillion > million || r.Halt.DriftPerMillion > million || r.Halt.DenyPerMillion > million {
@@ -209,7 +208,7 @@ func (p *Point) check() error {
 	case len(p.Packages) == 0 || len(p.Packages) > MaxPointPackages:
 		return fmt.Errorf("%d packages; 1 to %d", len(p.Packages), MaxPointPackages)
 	}
-	if err := errors.Join(p.Limits.check(), checkMasks(p.Masks)); err != nil {
+	if err := first(p.Limits.check(), checkMasks(p.Masks)); err != nil {
 		return err
 	}
 	for i := range p.Packages {
