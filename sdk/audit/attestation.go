@@ -117,11 +117,11 @@ type signedAttestation struct {
 const attestationContext = "holdfast attestation v1\n"
 
 // SignAttestation returns the attestation as it travels, signed by the node's log
-// key. One that OpenAttestation would refuse is an error; Refused is cut.
+// key. One that no node can truly say is an error; Refused is cut.
 func SignAttestation(a *Attestation, key note.Signer) ([]byte, error) {
 	clipped := *a
 	clipped.Refused = clip(a.Refused, MaxRefused)
-	if err := clipped.check(key.Name()); err != nil {
+	if err := clipped.check(); err != nil {
 		return nil, fmt.Errorf("attestation: %w", err)
 	}
 	body, err := wire.Marshal(&clipped)
@@ -152,21 +152,23 @@ func OpenAttestation(msg []byte, node note.Verifier) (*Attestation, error) {
 	if err := wire.Unmarshal(s.Body, &a); err != nil {
 		return nil, fmt.Errorf("attestation: %w", err)
 	}
-	if err := a.check(node.Name()); err != nil {
+	if err := a.check(); err != nil {
 		return nil, fmt.Errorf("attestation: %w", err)
+	}
+	if node.Name() != NodeKeyName(a.Tenant, a.Node) {
+		return nil, fmt.Errorf("attestation of %s/%s signed by %s", a.Tenant, a.Node, node.Name())
 	}
 	return &a, nil
 }
 
-// check returns an error unless a is what a node can truly say and the key of the
-// given name may say it.
-func (a *Attestation) check(keyName string) error {
+// check returns an error unless a is what a node can truly say.
+func (a *Attestation) check() error {
 	if _, _, err := ParseBootID(a.Boot); err != nil {
 		return err
 	}
 	switch {
-	case !ValidName(a.Tenant) || !ValidName(a.Node) || keyName != NodeKeyName(a.Tenant, a.Node):
-		return fmt.Errorf("of %.80q/%.80q, signed by %s", a.Tenant, a.Node, keyName)
+	case !ValidName(a.Tenant) || !ValidName(a.Node):
+		return fmt.Errorf("tenant %.80q, node %.80q", a.Tenant, a.Node)
 	case a.Serial == 0 || a.Time <= 0:
 		return fmt.Errorf("serial %d at %d; both begin at 1", a.Serial, a.Time)
 	case (a.Epoch == 0) != a.Release.IsZero() || (a.Epoch == 0) != a.Enforced.IsZero():

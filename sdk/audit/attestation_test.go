@@ -44,8 +44,7 @@ func TestAttestation(t *testing.T) {
 func TestAttestationRefuses(t *testing.T) {
 	node := newSigner(t, NodeKeyName("acme", "edge-1"))
 	for name, breakIt := range map[string]func(*Attestation){
-		"other node":            func(a *Attestation) { a.Node = "edge-2" },
-		"other tenant":          func(a *Attestation) { a.Tenant = "umbrella" },
+		"a path for a tenant":   func(a *Attestation) { a.Tenant = "acme/region" },
 		"no node":               func(a *Attestation) { a.Node = "" },
 		"no boot":               func(a *Attestation) { a.Boot = "" },
 		"serial 0":              func(a *Attestation) { a.Serial = 0 },
@@ -104,6 +103,13 @@ func TestAttestationSignature(t *testing.T) {
 	} {
 		if got, err := OpenAttestation(msg, node); err == nil {
 			t.Errorf("%s: opened %+v", name, got)
+		}
+	}
+	neighbour, umbrella := attestation(), attestation()
+	neighbour.Node, umbrella.Tenant = "edge-2", "umbrella"
+	for _, a := range []*Attestation{neighbour, umbrella} {
+		if got, err := OpenAttestation(attest(t, a, node), node); err == nil {
+			t.Errorf("spoke for %s/%s", got.Tenant, got.Node)
 		}
 	}
 	region := newSigner(t, RegionKeyName("acme", "eu")) // its name is that of a node "eu" of "acme/region"
