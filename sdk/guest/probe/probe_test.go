@@ -399,7 +399,7 @@ func TestBounds(t *testing.T) {
 		// What stands around the text in the answer.
 		frame := int64(len(answer{reasons: [][2]string{{"said", strings.Repeat("x", 64_000) + "0"}}, verdict: "deny"}.encode())) - 64_000
 		p.wants(object{"do": "say", "it": "x", "times": abi.MaxOutput - frame}, answer{reasons: [][2]string{{"said", strings.Repeat("x", int(abi.MaxOutput-frame)) + "0"}}})
-		for _, more := range []int64{1, 2, 80, 10_000} {
+		for _, more := range []int64{1, 2, 80} {
 			p.refuses(object{"do": "say", "it": "x", "times": abi.MaxOutput - frame + more})
 		}
 		p.refuses(object{"do": "copies", "it": strings.Repeat("y", 40_000), "times": int64(2)})
