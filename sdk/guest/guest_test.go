@@ -122,7 +122,9 @@ func (s said) equal(o said) bool {
 	return bytes.Equal(s.output, o.output) && slices.Equal(s.logs, o.logs) && s.trap == o.trap
 }
 
-func (s said) String() string { return fmt.Sprintf("%.400q, logs %.200q, trap %q", s.output, s.logs, s.trap) }
+func (s said) String() string {
+	return fmt.Sprintf("%.400q, logs %.200q, trap %q", s.output, s.logs, s.trap)
+}
 
 // ask gives all fuel that there is: how much is needed differs, what is answered
 // must not.
