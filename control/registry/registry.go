@@ -74,7 +74,7 @@ func (f *Fleet) Kills() *bundle.KillSet { return f.kills }
 func (f *Fleet) Add(envelope []byte, at time.Time) error {
 	switch bundle.Type(envelope) {
 	case bundle.TrustRootType:
-		next, err := f.root.OpenNext(envelope, at)
+		next, err := f.root.OpenNext(envelope)
 		if err == nil {
 			f.root = next
 		}

@@ -1,16 +1,26 @@
 package audit
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"slices"
+	"unicode/utf8"
 
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/holdfast-policy/holdfast/sdk/wire"
 )
 
-// MaxAttestation bounds a signed attestation, in bytes.
-const MaxAttestation = 32 << 10
+// Bounds of an attestation.
+const (
+	// MaxAttestation bounds a signed attestation, in bytes.
+	MaxAttestation = 256 << 10
+	// MaxAttestedPackages is how many packages a release can put in force.
+	MaxAttestedPackages = 4096
+	// MaxRefused bounds Attestation.Refused, in bytes; what is longer is cut.
+	MaxRefused = 1 << 10
+)
 
 // An Attestation is what a node says of itself, signed with its log key. A hub
 // stores it and counts it only while it verifies against the node's enrolment.
@@ -106,9 +116,15 @@ type signedAttestation struct {
 // checkpoint: no note begins with it.
 const attestationContext = "holdfast attestation v1\n"
 
-// SignAttestation returns the attestation as it travels, signed by the node's log key.
+// SignAttestation returns the attestation as it travels, signed by the node's log
+// key. One that no node can truly say is an error; Refused is cut.
 func SignAttestation(a *Attestation, key note.Signer) ([]byte, error) {
-	body, err := wire.Marshal(a)
+	clipped := *a
+	clipped.Refused = clip(a.Refused, MaxRefused)
+	if err := clipped.check(); err != nil {
+		return nil, fmt.Errorf("attestation: %w", err)
+	}
+	body, err := wire.Marshal(&clipped)
 	if err != nil {
 		return nil, fmt.Errorf("attestation: %w", err)
 	}
@@ -136,8 +152,59 @@ func OpenAttestation(msg []byte, node note.Verifier) (*Attestation, error) {
 	if err := wire.Unmarshal(s.Body, &a); err != nil {
 		return nil, fmt.Errorf("attestation: %w", err)
 	}
+	if err := a.check(); err != nil {
+		return nil, fmt.Errorf("attestation: %w", err)
+	}
 	if node.Name() != NodeKeyName(a.Tenant, a.Node) {
 		return nil, fmt.Errorf("attestation of %s/%s signed by %s", a.Tenant, a.Node, node.Name())
 	}
 	return &a, nil
+}
+
+// check returns an error unless a is what a node can truly say.
+func (a *Attestation) check() error {
+	if _, _, err := ParseBootID(a.Boot); err != nil {
+		return err
+	}
+	switch {
+	case !ValidName(a.Tenant) || !ValidName(a.Node):
+		return fmt.Errorf("tenant %.80q, node %.80q", a.Tenant, a.Node)
+	case a.Serial == 0 || a.Time <= 0:
+		return fmt.Errorf("serial %d at %d; both begin at 1", a.Serial, a.Time)
+	case (a.Epoch == 0) != a.Release.IsZero() || (a.Epoch == 0) != a.Enforced.IsZero():
+		return fmt.Errorf("epoch %d with release %s, enforced %s", a.Epoch, a.Release, a.Enforced)
+	case a.Epoch != 0 && a.Fallback == (a.Release == a.Enforced):
+		return fmt.Errorf("fallback %t with release %s, enforced %s", a.Fallback, a.Release, a.Enforced)
+	case len(a.Packages) > MaxAttestedPackages || !slices.IsSortedFunc(a.Packages, compareDigests):
+		return fmt.Errorf("%d packages, at most %d and sorted", len(a.Packages), MaxAttestedPackages)
+	case !slices.Contains([]string{Fresh, Aging, Stale}, a.Staleness):
+		return fmt.Errorf("staleness %.80q; %s, %s or %s", a.Staleness, Fresh, Aging, Stale)
+	case a.HeartbeatAge < -1:
+		return fmt.Errorf("heartbeat age %d", a.HeartbeatAge)
+	case a.Ring != "" && !ValidName(a.Ring):
+		return fmt.Errorf("ring %.80q", a.Ring)
+	case len(a.Refused) > MaxRefused:
+		return fmt.Errorf("refusal of %d bytes; at most %d", len(a.Refused), MaxRefused)
+	}
+	return nil
+}
+
+// Words of Attestation.Staleness.
+const (
+	Fresh = "fresh"
+	Aging = "aging"
+	Stale = "stale"
+)
+
+func compareDigests(a, b wire.Digest) int { return bytes.Compare(a[:], b[:]) }
+
+// clip cuts s to at most n bytes, at the end of a character.
+func clip(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	for n > 0 && !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return s[:n]
 }

@@ -142,3 +142,27 @@ func FuzzManifest(f *testing.F) {
 		}
 	})
 }
+
+// FuzzOpenAttestation signs what comes when asked to, so that the fuzzer gets
+// behind the signature. What opens is what would be signed.
+func FuzzOpenAttestation(f *testing.F) {
+	node := newSigner(f, NodeKeyName("acme", "edge-1"))
+	body, err := wire.Marshal(attestation())
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(body, true)
+	f.Add(attest(f, attestation(), node), false)
+	f.Fuzz(func(t *testing.T, msg []byte, sign bool) {
+		if sign {
+			msg = signBody(t, msg, node)
+		}
+		a, err := OpenAttestation(msg, node)
+		if err != nil {
+			return
+		}
+		if again, err := SignAttestation(a, node); err != nil || sign && !bytes.Equal(again, msg) {
+			t.Fatalf("opened, but not what would be signed: %v", err)
+		}
+	})
+}

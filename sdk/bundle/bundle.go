@@ -79,8 +79,9 @@ func CheckPoint(s string) error {
 	return checkToken("point", s, "_.")
 }
 
-// checkPerson lets a person be named by letters, digits and "._@-".
-func checkPerson(s string) error { return checkToken("person", strings.ToLower(s), "._@-") }
+// checkPerson lets a person be named by letters, digits and "._@-". Only ASCII:
+// a letter whose lower case is ASCII (U+0130, U+212A) would make two persons of one.
+func checkPerson(s string) error { return checkToken("person", s, "._@-ABCDEFGHIJKLMNOPQRSTUVWXYZ") }
 
 func checkToken(what, s, extra string) error {
 	if s == "" || len(s) > maxToken {

@@ -10,7 +10,7 @@ import (
 // Bounds of an enrolment.
 const (
 	MaxLabels = 32
-	maxLabel  = 64 // bytes of a label's name or value
+	maxUser   = 128 // bytes of a user's public key
 )
 
 // An Enrolment makes a node one of the fleet: it binds the node's name to its
@@ -44,7 +44,7 @@ type SignedEnrolment struct {
 
 // SignEnrolment validates e and returns its envelope.
 func SignEnrolment(e *Enrolment, keys ...*PrivateKey) ([]byte, error) {
-	return signDocument(EnrolmentType, e.check, e, keys)
+	return signDocument(EnrolmentType, e, keys)
 }
 
 // OpenEnrolment verifies an enrolment's envelope and reads it.
@@ -52,9 +52,6 @@ func (r *TrustRoot) OpenEnrolment(env []byte) (*SignedEnrolment, error) {
 	e := &SignedEnrolment{}
 	var err error
 	if e.Signed, err = r.open(env, EnrolmentType, RoleEnrol, 1, &e.Enrolment); err == nil {
-		err = errors.Join(e.check(), r.ours(e.Tenant))
-	}
-	if err == nil {
 		e.Key, err = note.NewVerifier(e.LogKey)
 	}
 	if err != nil {
@@ -64,7 +61,7 @@ func (r *TrustRoot) OpenEnrolment(env []byte) (*SignedEnrolment, error) {
 }
 
 func (e *Enrolment) check() error {
-	if err := errors.Join(CheckTenant(e.Tenant), checkToken("node", e.Node, "-_"), checkTime("created", e.Created)); err != nil {
+	if err := first(CheckTenant(e.Tenant), checkToken("node", e.Node, "-_"), checkTime("created", e.Created)); err != nil {
 		return err
 	}
 	v, err := note.NewVerifier(e.LogKey)
@@ -75,10 +72,10 @@ func (e *Enrolment) check() error {
 		return fmt.Errorf("log key is named %.200q, not holdfast/%s/%s", v.Name(), e.Tenant, e.Node)
 	case e.Serial == 0:
 		return errors.New("serials begin at 1")
-	case len(e.User) > maxScope:
-		return fmt.Errorf("user of %d bytes", len(e.User))
+	case len(e.User) > maxUser:
+		return fmt.Errorf("user of %d bytes; at most %d", len(e.User), maxUser)
 	}
-	return checkLabels(e.Labels)
+	return first(checkText("user", e.User), checkLabels(e.Labels))
 }
 
 func checkLabels(labels map[string]string) error {
@@ -86,7 +83,7 @@ func checkLabels(labels map[string]string) error {
 		return fmt.Errorf("%d labels; at most %d", len(labels), MaxLabels)
 	}
 	for name, value := range labels {
-		if err := errors.Join(checkToken("label", name, "-_./"), checkToken("value of label "+name, value, "-_./")); err != nil {
+		if err := first(checkToken("label", name, "-_./"), checkToken("value of label "+name, value, "-_./")); err != nil {
 			return err
 		}
 	}

@@ -63,8 +63,22 @@ func (e *envelope) sign(payload []byte, keys []*PrivateKey) ([]byte, error) {
 	return append(b, '\n'), nil
 }
 
-// parseEnvelope reads the envelope only; the payload is still untrusted.
+// parseEnvelope reads an envelope of the type and nothing in it; the payload is
+// still untrusted.
 func parseEnvelope(env []byte, payloadType string) (*envelope, []byte, error) {
+	e, payload, err := readEnvelope(env)
+	if e != nil && e.PayloadType != payloadType { // also when it is no envelope otherwise
+		return nil, nil, fmt.Errorf("%w: %.80q, not %q", ErrPayloadType, e.PayloadType, payloadType)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	return e, payload, nil
+}
+
+// readEnvelope reads an envelope of any type. With an error the envelope is nil,
+// unless it was JSON.
+func readEnvelope(env []byte) (*envelope, []byte, error) {
 	if len(env) > MaxEnvelope {
 		return nil, nil, fmt.Errorf("%w: %d bytes; at most %d", ErrEnvelope, len(env), MaxEnvelope)
 	}
@@ -72,17 +86,14 @@ func parseEnvelope(env []byte, payloadType string) (*envelope, []byte, error) {
 	if err := json.Unmarshal(env, &e, json.RejectUnknownMembers(true)); err != nil {
 		return nil, nil, fmt.Errorf("%w: %w", ErrEnvelope, err)
 	}
-	if e.PayloadType != payloadType {
-		return nil, nil, fmt.Errorf("%w: %.80q, not %q", ErrPayloadType, e.PayloadType, payloadType)
-	}
 	payload, err := decodeBase64(e.Payload)
 	switch {
 	case err != nil:
-		return nil, nil, fmt.Errorf("%w: payload: %w", ErrEnvelope, err)
+		return &e, nil, fmt.Errorf("%w: payload: %w", ErrEnvelope, err)
 	case len(payload) == 0 || len(payload) > MaxPayload:
-		return nil, nil, fmt.Errorf("%w: payload of %d bytes; 1 to %d", ErrEnvelope, len(payload), MaxPayload)
+		return &e, nil, fmt.Errorf("%w: payload of %d bytes; 1 to %d", ErrEnvelope, len(payload), MaxPayload)
 	case len(e.Signatures) > MaxSignatures:
-		return nil, nil, fmt.Errorf("%w: %d signatures; at most %d", ErrEnvelope, len(e.Signatures), MaxSignatures)
+		return &e, nil, fmt.Errorf("%w: %d signatures; at most %d", ErrEnvelope, len(e.Signatures), MaxSignatures)
 	}
 	return &e, payload, nil
 }

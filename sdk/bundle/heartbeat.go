@@ -41,7 +41,7 @@ type SignedHeartbeat struct {
 
 // SignHeartbeat validates h and returns its envelope.
 func SignHeartbeat(h *Heartbeat, key *PrivateKey) ([]byte, error) {
-	return signDocument(HeartbeatType, h.check, h, []*PrivateKey{key})
+	return signDocument(HeartbeatType, h, []*PrivateKey{key})
 }
 
 // OpenHeartbeat verifies a heartbeat and that its region's own key signed it.
@@ -50,13 +50,7 @@ func (r *TrustRoot) OpenHeartbeat(env []byte) (*SignedHeartbeat, error) {
 	h := &SignedHeartbeat{}
 	var err error
 	if h.Signed, err = r.open(env, HeartbeatType, RoleHeartbeat, 1, &h.Heartbeat); err == nil {
-		err = h.check()
-	}
-	if err == nil {
-		err = r.ours(h.Tenant)
-	}
-	if err == nil && (len(h.Persons) != 1 || h.Persons[0] != h.Region) {
-		err = fmt.Errorf("%w: heartbeat of region %s signed by %v", ErrSignature, h.Region, h.Persons)
+		err = h.byRegion(h.Region)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open heartbeat: %w", err)
@@ -65,13 +59,7 @@ func (r *TrustRoot) OpenHeartbeat(env []byte) (*SignedHeartbeat, error) {
 }
 
 func (h *Heartbeat) check() error {
-	if err := CheckTenant(h.Tenant); err != nil {
-		return err
-	}
-	if err := checkToken("region", h.Region, "-_"); err != nil {
-		return err
-	}
-	if err := checkTime("time", h.Time); err != nil {
+	if err := first(CheckTenant(h.Tenant), checkToken("region", h.Region, "-_"), checkTime("time", h.Time)); err != nil {
 		return err
 	}
 	switch {

@@ -16,11 +16,18 @@ import (
 // no more, whoever signs: one holder of a kill key must not fill a node's memory.
 const MaxKills = 4096
 
+// killReserve is the part of a kill set that only lifts and kills of everything
+// may use: who fills the rest with trifles cannot keep out the stop of everything.
+const killReserve = 512
+
+// MaxLifted is how many kills one lift may end.
+const MaxLifted = 64
+
 // liftPersons is how many persons of role kill must sign a lift, whatever the
 // trust root's threshold for kills is: one may make things stricter, two looser.
 const liftPersons = 2
 
-// ErrKillsFull is returned by KillSet.Add when the set takes no more.
+// ErrKillsFull is returned by KillSet.AddKill and AddLift when the set takes no more.
 var ErrKillsFull = errors.New("kill set is full")
 
 // A Scope says what a kill stops: "all", "point:P", "subject:S", "resource:R" or
@@ -58,7 +65,7 @@ func (s Scope) Split() (kind, name string, err error) {
 		if name == "" || len(name) > maxScope {
 			return "", "", fmt.Errorf("scope %.80q: a name of 1 to %d bytes", string(s), maxScope)
 		}
-		return kind, name, nil
+		return kind, name, checkText("scope", name)
 	}
 	return "", "", fmt.Errorf("scope %.80q; all, point:P, subject:S, resource:R or policy:DIGEST", string(s))
 }
@@ -83,13 +90,13 @@ type Lift struct {
 
 // SignKill validates k and returns its envelope.
 func SignKill(k *Kill, keys ...*PrivateKey) ([]byte, error) {
-	return signDocument(KillType, k.check, k, keys)
+	return signDocument(KillType, k, keys)
 }
 
 // SignLift validates l and returns its envelope. AddSignature adds the second
 // person's signature.
 func SignLift(l *Lift, keys ...*PrivateKey) ([]byte, error) {
-	return signDocument(LiftType, l.check, l, keys)
+	return signDocument(LiftType, l, keys)
 }
 
 func (k *Kill) check() error {
@@ -102,20 +109,20 @@ func (k *Kill) check() error {
 	if k.Reason == "" {
 		return errors.New("a kill has a reason")
 	}
-	return errors.Join(checkText("reason", k.Reason), checkTime("created", k.Created))
+	return first(checkText("reason", k.Reason), checkTime("created", k.Created))
 }
 
 func (l *Lift) check() error {
 	if err := CheckTenant(l.Tenant); err != nil {
 		return err
 	}
-	if n := len(l.Kills); n == 0 || n > 64 {
-		return fmt.Errorf("%d kills to lift; 1 to 64", n)
+	if n := len(l.Kills); n == 0 || n > MaxLifted {
+		return fmt.Errorf("%d kills to lift; 1 to %d", n, MaxLifted)
 	}
 	if l.Reason == "" {
 		return errors.New("a lift has a reason")
 	}
-	return errors.Join(checkText("reason", l.Reason), checkTime("created", l.Created))
+	return first(checkText("reason", l.Reason), checkTime("created", l.Created))
 }
 
 // A SignedKill is a kill whose signatures were verified.
@@ -134,10 +141,7 @@ type SignedLift struct {
 func (r *TrustRoot) OpenKill(env []byte) (*SignedKill, error) {
 	k := &SignedKill{}
 	var err error
-	if k.Signed, err = r.open(env, KillType, RoleKill, 1, &k.Kill); err == nil {
-		err = errors.Join(k.check(), r.ours(k.Tenant))
-	}
-	if err != nil {
+	if k.Signed, err = r.open(env, KillType, RoleKill, 1, &k.Kill); err != nil {
 		return nil, fmt.Errorf("open kill: %w", err)
 	}
 	return k, nil
@@ -147,10 +151,7 @@ func (r *TrustRoot) OpenKill(env []byte) (*SignedKill, error) {
 func (r *TrustRoot) OpenLift(env []byte) (*SignedLift, error) {
 	l := &SignedLift{}
 	var err error
-	if l.Signed, err = r.open(env, LiftType, RoleKill, liftPersons, &l.Lift); err == nil {
-		err = errors.Join(l.check(), r.ours(l.Tenant))
-	}
-	if err != nil {
+	if l.Signed, err = r.open(env, LiftType, RoleKill, liftPersons, &l.Lift); err != nil {
 		return nil, fmt.Errorf("open lift: %w", err)
 	}
 	return l, nil
@@ -173,8 +174,12 @@ func (s *KillSet) AddKill(k *SignedKill) (bool, error) {
 	if s.kills[k.Digest] != nil {
 		return false, nil
 	}
-	if s.len() >= MaxKills {
-		return false, fmt.Errorf("%w: %d", ErrKillsFull, MaxKills)
+	room := MaxKills
+	if k.Scope != ScopeAll {
+		room -= killReserve
+	}
+	if s.len() >= room {
+		return false, fmt.Errorf("%w: %d", ErrKillsFull, room)
 	}
 	if s.kills == nil {
 		s.kills = map[wire.Digest]*SignedKill{}

@@ -11,6 +11,8 @@ import (
 // The reasons for which a well-signed release does not come into force.
 var (
 	ErrInForce     = errors.New("this release is in force already")
+	ErrFellBack    = errors.New("this node has stepped back from this release")
+	ErrNoFallback  = errors.New("there is nothing to step back to")
 	ErrOlder       = errors.New("epoch is older than the one in force")
 	ErrEpochJump   = errors.New("epoch rises too far at once")
 	ErrOlderRoot   = errors.New("trust root is older than one already used")
@@ -32,6 +34,7 @@ func (e *EquivocationError) Error() string {
 // A Ratchet is what a node may never forget: how far it has come. Its zero
 // value is that of a node which never activated anything.
 type Ratchet struct {
+	// RootVersion is the highest version of the trust root that the node has used.
 	RootVersion uint64      `cbor:"root_version"`
 	Epoch       uint64      `cbor:"epoch"`
 	Release     wire.Digest `cbor:"release"`
@@ -39,12 +42,17 @@ type Ratchet struct {
 	// HighestTime is the latest signed time seen that was not ahead of the
 	// node's own clock, in seconds since 1970.
 	HighestTime int64 `cbor:"highest_time"`
+	// ReleaseRoot is the version of the trust root that verified Release: a later
+	// one may have revoked its signers, and it stays in force all the same.
+	ReleaseRoot uint64 `cbor:"release_root,omitempty"`
+	// MinEpoch is the lowest epoch that a node without a release may begin with.
+	MinEpoch uint64 `cbor:"min_epoch,omitempty"`
 }
 
 // Admit returns the ratchet with which s would be in force, or the reason why
-// it may not be: ErrInForce, ErrOlder, *EquivocationError, ErrEpochJump,
-// ErrOlderRoot, ErrNotYetValid or ErrExpired. Validity is judged by the later
-// of now and HighestTime.
+// it may not be: ErrInForce, ErrFellBack, ErrOlder, *EquivocationError,
+// ErrEpochJump, ErrOlderRoot, ErrNotYetValid or ErrExpired. Validity is judged by
+// the later of now and HighestTime.
 func (r Ratchet) Admit(s *SignedRelease, now time.Time) (Ratchet, error) {
 	if err := r.admitEpoch(s); err != nil {
 		return r, err
@@ -59,21 +67,66 @@ func (r Ratchet) Admit(s *SignedRelease, now time.Time) (Ratchet, error) {
 		return r, fmt.Errorf("%w: epoch %d, on %s", ErrExpired, s.Epoch, text(s.Expires))
 	}
 	return Ratchet{
-		RootVersion: s.RootVersion, Epoch: s.Epoch, Release: s.Digest,
-		HighestTime: max(r.HighestTime, min(s.Created, now.Unix())),
+		RootVersion: s.RootVersion, Epoch: s.Epoch, Release: s.Digest, ReleaseRoot: s.RootVersion,
+		HighestTime: max(r.HighestTime, min(s.Created, now.Unix())), MinEpoch: r.MinEpoch,
 	}, nil
 }
 
-func (r Ratchet) admitEpoch(s *SignedRelease) error {
+// StepBack returns the ratchet of a node that goes from s, which it has in force,
+// to the release that s names as its previous one: once and one way. Only a
+// higher epoch leads out of it. The reason why not is ErrFellBack or ErrNoFallback.
+func (r Ratchet) StepBack(s *SignedRelease) (Ratchet, error) {
 	switch {
+	case s.Epoch != r.Epoch || s.Digest != r.Release:
+		return r, fmt.Errorf("%w: epoch %d is not in force, epoch %d is", ErrNoFallback, s.Epoch, r.Epoch)
+	case r.Fallback:
+		return r, fmt.Errorf("%w: epoch %d", ErrFellBack, r.Epoch)
+	case s.Fallback != FallbackPrevious || s.Previous.IsZero():
+		return r, fmt.Errorf("%w: release of epoch %d names none", ErrNoFallback, s.Epoch)
+	}
+	r.Fallback = true
+	return r, nil
+}
+
+// UseRoot returns the ratchet of a node that uses root from now on, or
+// ErrOlderRoot when it has used a later one.
+func (r Ratchet) UseRoot(root *TrustRoot) (Ratchet, error) {
+	if root.Version < r.RootVersion {
+		return r, fmt.Errorf("%w: version %d after %d", ErrOlderRoot, root.Version, r.RootVersion)
+	}
+	r.RootVersion = root.Version
+	return r, nil
+}
+
+// See returns the ratchet of a node that was told a time under a signature. A
+// time ahead of the node's own clock counts as that clock's, so that neither a
+// wrong signer nor a wrong clock alone can move it.
+func (r Ratchet) See(signed, now time.Time) Ratchet {
+	r.HighestTime = max(r.HighestTime, min(signed.Unix(), now.Unix()))
+	return r
+}
+
+// Pin returns the ratchet of a node whose enrolment says with which epoch it may
+// begin. It is never lowered.
+func (r Ratchet) Pin(minEpoch uint64) Ratchet {
+	r.MinEpoch = max(r.MinEpoch, minEpoch)
+	return r
+}
+
+func (r Ratchet) admitEpoch(s *SignedRelease) error {
+	switch from := max(r.Epoch, r.MinEpoch); {
 	case s.Epoch < r.Epoch:
 		return fmt.Errorf("%w: %d after %d", ErrOlder, s.Epoch, r.Epoch)
+	case s.Epoch == r.Epoch && s.Digest == r.Release && r.Fallback:
+		return fmt.Errorf("%w: epoch %d", ErrFellBack, s.Epoch)
 	case s.Epoch == r.Epoch && s.Digest == r.Release:
 		return fmt.Errorf("%w: epoch %d", ErrInForce, s.Epoch)
 	case s.Epoch == r.Epoch:
 		return &EquivocationError{Epoch: s.Epoch, InForce: r.Release, Other: s.Digest}
-	case s.Epoch-r.Epoch > MaxEpochJump:
-		return fmt.Errorf("%w: %d after %d; at most %d", ErrEpochJump, s.Epoch, r.Epoch, MaxEpochJump)
+	case s.Epoch < r.MinEpoch:
+		return fmt.Errorf("%w: %d; the node's enrolment lets it begin with %d", ErrOlder, s.Epoch, r.MinEpoch)
+	case s.Epoch-from > MaxEpochJump:
+		return fmt.Errorf("%w: %d after %d; at most %d", ErrEpochJump, s.Epoch, from, MaxEpochJump)
 	}
 	return nil
 }

@@ -95,8 +95,97 @@ func TestHighestTime(t *testing.T) {
 	}
 }
 
+// A node steps back from what it has in force, once, and never returns to it.
+func TestStepBack(t *testing.T) {
+	previous := func(s *bundle.SignedRelease) { s.Previous = wire.Sum([]byte("before")) }
+	s := signed(5, previous)
+	at, err := bundle.Ratchet{RootVersion: 3, Epoch: 4}.Admit(s, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		s    *bundle.SignedRelease
+		want error
+	}{
+		"another epoch":        {signed(4, previous), bundle.ErrNoFallback},
+		"another release":      {signed(5, func(s *bundle.SignedRelease) { previous(s); s.Digest = wire.Sum(nil) }), bundle.ErrNoFallback},
+		"release that forbids": {signed(5, func(s *bundle.SignedRelease) { previous(s); s.Fallback = bundle.FallbackNone }), bundle.ErrNoFallback},
+		"the first release":    {signed(5, nil), bundle.ErrNoFallback},
+	} {
+		if next, err := at.StepBack(c.s); !errors.Is(err, c.want) || next != at {
+			t.Errorf("%s: %+v, %v", name, next, err)
+		}
+	}
+	back, err := at.StepBack(s)
+	if err != nil || !back.Fallback || back.Epoch != 5 || back.Release != s.Digest {
+		t.Fatalf("%+v, %v", back, err)
+	}
+	if _, err := back.StepBack(s); !errors.Is(err, bundle.ErrFellBack) {
+		t.Errorf("twice: %v", err)
+	}
+	if next, err := back.Admit(s, now); !errors.Is(err, bundle.ErrFellBack) || next != back {
+		t.Errorf("back to what failed: %+v, %v", next, err)
+	}
+	if _, err := back.Admit(signed(4, nil), now); !errors.Is(err, bundle.ErrOlder) {
+		t.Errorf("further back: %v", err)
+	}
+	if next, err := back.Admit(signed(6, nil), now); err != nil || next.Fallback {
+		t.Errorf("the next release: %+v, %v", next, err)
+	}
+}
+
+func TestUseRoot(t *testing.T) {
+	at, err := bundle.Ratchet{}.Admit(signed(5, nil), now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	root := cast(t).trust
+	for _, v := range []uint64{3, 4} {
+		root.Version = v
+		if at, err = at.UseRoot(root); err != nil || at.RootVersion != v || at.ReleaseRoot != 3 {
+			t.Errorf("version %d: %+v, %v", v, at, err)
+		}
+	}
+	root.Version = 3
+	if next, err := at.UseRoot(root); !errors.Is(err, bundle.ErrOlderRoot) || next != at {
+		t.Errorf("%+v, %v", next, err)
+	}
+}
+
+func TestSee(t *testing.T) {
+	at := bundle.Ratchet{HighestTime: now.Unix()}
+	for name, c := range map[string]struct{ signed, now, want time.Time }{
+		"news":            {now.Add(time.Hour), now.Add(time.Hour), now.Add(time.Hour)},
+		"old news":        {now.Add(-time.Hour), now.Add(time.Hour), now},
+		"signer's future": {now.AddDate(9, 0, 0), now.Add(time.Hour), now.Add(time.Hour)},
+		"clock's future":  {now.Add(time.Hour), now.AddDate(9, 0, 0), now.Add(time.Hour)},
+		"clock behind":    {now.Add(time.Hour), now.AddDate(-9, 0, 0), now},
+	} {
+		if got := at.See(c.signed, c.now).HighestTime; got != c.want.Unix() {
+			t.Errorf("%s: %v", name, time.Unix(got, 0))
+		}
+	}
+}
+
+// A node that lost its disk begins where its enrolment says, not where an
+// attacker does.
+func TestPin(t *testing.T) {
+	at := bundle.Ratchet{}.Pin(2_000_000).Pin(7)
+	if _, err := at.Admit(signed(1_999_999, nil), now); !errors.Is(err, bundle.ErrOlder) {
+		t.Errorf("below: %v", err)
+	}
+	for _, epoch := range []uint64{2_000_000, 2_000_000 + bundle.MaxEpochJump} {
+		if next, err := at.Admit(signed(epoch, nil), now); err != nil || next.Epoch != epoch || next.MinEpoch != 2_000_000 {
+			t.Errorf("%d: %+v, %v", epoch, next, err)
+		}
+	}
+	if _, err := at.Admit(signed(2_000_001+bundle.MaxEpochJump, nil), now); !errors.Is(err, bundle.ErrEpochJump) {
+		t.Errorf("too far: %v", err)
+	}
+}
+
 func TestRatchetFile(t *testing.T) {
-	want := bundle.Ratchet{RootVersion: 1, Epoch: 1 << 40, Release: wire.Sum([]byte("r")), Fallback: true, HighestTime: now.Unix()}
+	want := bundle.Ratchet{RootVersion: 1, Epoch: 1 << 40, Release: wire.Sum([]byte("r")), Fallback: true, HighestTime: now.Unix(), ReleaseRoot: 1, MinEpoch: 3}
 	b, err := want.Encode()
 	if err != nil {
 		t.Fatal(err)

@@ -1,8 +1,8 @@
 package bundle
 
 import (
-	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -168,11 +168,14 @@ func (r *Release) check() error {
 	case len(r.Points) == 0 || len(r.Points) > MaxPoints:
 		return fmt.Errorf("%d points; 1 to %d", len(r.Points), MaxPoints)
 	}
-	if err := errors.Join(checkLabels(r.Audience), checkRings(r.Rings), r.Staleness.check(), r.Limits.check()); err != nil {
+	if err := first(checkLabels(r.Audience), checkRings(r.Rings), r.Staleness.check(), r.Limits.check()); err != nil {
 		return err
 	}
 	if r.LivePerMillion > million || r.Halt.TrapsPerMillion > million || r.Halt.DriftPerMillion > million || r.Halt.DenyPerMillion > million {
 		return fmt.Errorf("a share of more than a million per million")
+	}
+	if len(r.Rings) == 0 && r.Halt != (Halt{}) {
+		return fmt.Errorf("halt thresholds without rings: nothing would look at them")
 	}
 	seen := map[string]bool{}
 	for i := range r.Points {
@@ -205,7 +208,7 @@ func (p *Point) check() error {
 	case len(p.Packages) == 0 || len(p.Packages) > MaxPointPackages:
 		return fmt.Errorf("%d packages; 1 to %d", len(p.Packages), MaxPointPackages)
 	}
-	if err := errors.Join(p.Limits.check(), checkMasks(p.Masks)); err != nil {
+	if err := first(p.Limits.check(), checkMasks(p.Masks)); err != nil {
 		return err
 	}
 	for i := range p.Packages {
@@ -257,6 +260,17 @@ func checkMasks(masks []Mask) error {
 			return fmt.Errorf("mask %.80q is not a JSON pointer to a member", m.Path)
 		case !slices.Contains([]string{MaskDrop, MaskHash, MaskTokenise}, m.Action):
 			return fmt.Errorf("mask %.80q: action %.80q; drop, hash or tokenise", m.Path, m.Action)
+		}
+	}
+	return nil
+}
+
+// For returns ErrAudience unless a node with these labels is one that the release
+// is for.
+func (r *Release) For(labels map[string]string) error {
+	for _, name := range slices.Sorted(maps.Keys(r.Audience)) {
+		if value, ok := labels[name]; !ok || value != r.Audience[name] {
+			return fmt.Errorf("%w: epoch %d wants %s=%s, this one has %q", ErrAudience, r.Epoch, name, r.Audience[name], value)
 		}
 	}
 	return nil

@@ -3,7 +3,6 @@ package bundle
 import (
 	"crypto/sha256"
 	"encoding/binary"
-	"errors"
 	"fmt"
 )
 
@@ -98,7 +97,7 @@ func checkRings(rings []Ring) error {
 	seen := map[string]bool{}
 	for i := range rings {
 		g := &rings[i]
-		if err := errors.Join(checkToken("ring", g.Name, "-_"), checkLabels(g.Labels), g.Shadow.check(), g.Bake.check()); err != nil {
+		if err := first(checkToken("ring", g.Name, "-_"), checkLabels(g.Labels), g.Shadow.check(), g.Bake.check()); err != nil {
 			return fmt.Errorf("ring %.80q: %w", g.Name, err)
 		}
 		switch {

@@ -105,6 +105,12 @@ func (r *TrustRoot) checkThresholds() error {
 			return fmt.Errorf("threshold %d for role %s with keys of %d persons", n, role, have)
 		}
 	}
+	// Every region speaks for itself, and a stop must not wait for a second person.
+	for _, role := range []Role{RoleHeartbeat, RoleKill} {
+		if n := r.Thresholds[role]; n > 1 {
+			return fmt.Errorf("threshold %d for role %s; it is always 1", n, role)
+		}
+	}
 	for _, role := range []Role{RoleRoot, RoleAuthor, RoleApprover} {
 		if r.Thresholds[role] < 1 {
 			return fmt.Errorf("no threshold for role %s", role)
@@ -134,6 +140,19 @@ func SignTrustRoot(r *TrustRoot, keys ...*PrivateKey) ([]byte, error) {
 // persons as it demands itself. Whoever calls it vouches for the bytes: they
 // come from the node's own configuration. An expired one is ErrRootExpired.
 func OpenTrustRoot(env []byte, now time.Time) (*TrustRoot, error) {
+	r, err := ReopenTrustRoot(env)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.Current(now); err != nil {
+		return nil, fmt.Errorf("open trust root: %w", err)
+	}
+	return r, nil
+}
+
+// ReopenTrustRoot is OpenTrustRoot for a trust root that the node already uses:
+// it may have expired since. What it then still opens is what was admitted before.
+func ReopenTrustRoot(env []byte) (*TrustRoot, error) {
 	e, payload, err := parseEnvelope(env, TrustRootType)
 	if err != nil {
 		return nil, fmt.Errorf("open trust root: %w", err)
@@ -149,15 +168,14 @@ func OpenTrustRoot(env []byte, now time.Time) (*TrustRoot, error) {
 	if err := r.signedBy(e, payload); err != nil {
 		return nil, fmt.Errorf("open trust root: %w", err)
 	}
-	if err := r.current(now); err != nil {
-		return nil, fmt.Errorf("open trust root: %w", err)
-	}
 	return &r, nil
 }
 
 // OpenNext reads the trust root that replaces r: the next version for the same
-// tenant, signed as r demands and as the new one demands itself.
-func (r *TrustRoot) OpenNext(env []byte, now time.Time) (*TrustRoot, error) {
+// tenant, signed as r demands and as the new one demands itself. Neither has to
+// be current: a successor that has expired still takes the keys away that it
+// revokes, and opens nothing new.
+func (r *TrustRoot) OpenNext(env []byte) (*TrustRoot, error) {
 	e, payload, err := parseEnvelope(env, TrustRootType)
 	if err != nil {
 		return nil, fmt.Errorf("open next trust root: %w", err)
@@ -165,15 +183,57 @@ func (r *TrustRoot) OpenNext(env []byte, now time.Time) (*TrustRoot, error) {
 	if err := r.signedBy(e, payload); err != nil {
 		return nil, fmt.Errorf("open next trust root: %w", err)
 	}
-	next, err := OpenTrustRoot(env, now)
+	next, err := ReopenTrustRoot(env)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("open next trust root: %w", err)
 	}
 	if next.Tenant != r.Tenant || next.Version != r.Version+1 {
 		return nil, fmt.Errorf("open next trust root: %w: version %d of %s does not follow version %d of %s",
 			ErrTrustRoot, next.Version, next.Tenant, r.Version, r.Tenant)
 	}
 	return next, nil
+}
+
+// OpenChain follows the trust roots that came after r, which a node that was away
+// gets in any order: each must be the successor of the one before. It returns
+// those that hold, oldest first, and the error of the first that does not or is
+// missing; what held before it still holds. Versions that r has passed are left out.
+func (r *TrustRoot) OpenChain(envelopes [][]byte) ([]*TrustRoot, error) {
+	byVersion := map[uint64][]byte{}
+	last := r.Version
+	for _, env := range envelopes {
+		if v := UnverifiedRootVersion(env); v > r.Version {
+			byVersion[v], last = env, max(last, v)
+		}
+	}
+	var chain []*TrustRoot
+	for at := r; at.Version < last; at = chain[len(chain)-1] {
+		env, ok := byVersion[at.Version+1]
+		if !ok {
+			return chain, fmt.Errorf("open trust roots: %w: version %d is missing, version %d is there", ErrTrustRoot, at.Version+1, last)
+		}
+		next, err := at.OpenNext(env)
+		if err != nil {
+			return chain, err
+		}
+		chain = append(chain, next)
+	}
+	return chain, nil
+}
+
+// UnverifiedRootVersion returns the version that an envelope claims, 0 when it
+// cannot be read as a trust root. Nobody vouches for it: it may put envelopes in
+// an order, nothing else.
+func UnverifiedRootVersion(env []byte) uint64 {
+	_, payload, err := parseEnvelope(env, TrustRootType)
+	if err != nil {
+		return 0
+	}
+	var r TrustRoot
+	if err := wire.Unmarshal(payload, &r); err != nil {
+		return 0
+	}
+	return r.Version
 }
 
 func (r *TrustRoot) signedBy(e *envelope, payload []byte) error {
@@ -184,7 +244,8 @@ func (r *TrustRoot) signedBy(e *envelope, payload []byte) error {
 	return r.threshold(signers, RoleRoot)
 }
 
-func (r *TrustRoot) current(now time.Time) error {
+// Current returns ErrRootExpired when the trust root opens nothing new any more.
+func (r *TrustRoot) Current(now time.Time) error {
 	if now.Unix() >= r.Expires {
 		return fmt.Errorf("%w: version %d, on %s", ErrRootExpired, r.Version, text(r.Expires))
 	}
@@ -228,7 +289,7 @@ func (r *TrustRoot) OpenRelease(env []byte, now time.Time) (*SignedRelease, erro
 	if err != nil {
 		return nil, err
 	}
-	if err := r.current(now); err != nil {
+	if err := r.Current(now); err != nil {
 		return nil, fmt.Errorf("open release: %w", err)
 	}
 	return s, nil
