@@ -6,6 +6,7 @@
 package compiler
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -88,11 +89,19 @@ func build(ctx context.Context, fsys fs.FS, dir string, opts Options) (*Built, e
 		}
 	}
 	cfg.noIndex = cfg.noIndex || opts.NoIndex
+	if err := cfg.readSchema(fsys); err != nil {
+		return nil, err
+	}
 	pkg, err := cfg.compile(ctx, fsys, dir, opts)
 	if err != nil {
 		return nil, err
 	}
-	if pkg.Vectors, err = readVectors(fsys, cfg); err != nil {
+	list, err := readVectors(fsys, cfg)
+	if err != nil {
+		return nil, err
+	}
+	pkg.Vectors = vectorsOf(list)
+	if err := cfg.checkSchema(pkg, list); err != nil {
 		return nil, err
 	}
 	return finish(ctx, pkg, opts.Loader)
@@ -165,7 +174,7 @@ func (c *config) compile(ctx context.Context, fsys fs.FS, dir string, opts Optio
 
 // rego says how the folder's Rego is compiled.
 func (c *config) rego(opts Options) rego.Options {
-	out := rego.Options{V0: c.regoV0, NoIndex: c.noIndex, Verification: opts.Verification, Beside: append([]string{ConfigFile}, c.vectorFiles()...)}
+	out := rego.Options{V0: c.regoV0, NoIndex: c.noIndex, Verification: opts.Verification, Beside: append([]string{ConfigFile, cmp.Or(c.schemaFile, schemaFile)}, c.vectorFiles()...)}
 	if c.entrypoint != "" {
 		out.Entrypoints = []string{c.entrypoint}
 	}

@@ -24,6 +24,10 @@ type config struct {
 	class, entrypoint          string
 	points, patterns, vectors  []string
 	params                     map[string]any
+	paramsNode                 *yaml.Node
+	schema                     []byte // of the parameters, JSON; nil for none
+	schemaFile                 string // as holdfast.yaml names it
+	schemaPlace                place
 	fuel                       uint64
 }
 
@@ -80,11 +84,14 @@ func (c *config) set(d *document, key, n *yaml.Node) error {
 	case "params":
 		var err error
 		c.params, err = d.mapping(n)
+		c.paramsNode = n
 		return err
+	case "params_schema":
+		return c.paramsSchema(d, n)
 	case "fuel":
 		return d.fuel(n, &c.fuel)
 	}
-	return d.fail(key, "unknown key %q: want name, version, description, language, rego_version, index, class, entrypoint, points, patterns, params, fuel or vectors", key.Value)
+	return d.fail(key, "unknown key %q: want name, version, description, language, rego_version, index, class, entrypoint, points, patterns, params, params_schema, fuel or vectors", key.Value)
 }
 
 func (c *config) word(d *document, n *yaml.Node, into *string, ok func(string) bool, want string) error {

@@ -14,7 +14,7 @@ import (
 
 // readVectors reads the files that holdfast.yaml names, or else vectors.yaml
 // and vectors.json where they are.
-func readVectors(fsys fs.FS, c *config) ([]bundle.Vector, error) {
+func readVectors(fsys fs.FS, c *config) ([]placed, error) {
 	files := c.vectors
 	if files == nil {
 		for _, name := range c.vectorFiles() {
@@ -27,19 +27,25 @@ func readVectors(fsys fs.FS, c *config) ([]bundle.Vector, error) {
 	if len(c.points) > 0 {
 		point = c.points[0]
 	}
-	var all []bundle.Vector
+	var all []placed
 	for _, name := range files {
 		raw, err := readFile(fsys, name)
 		if err != nil {
 			return nil, err
 		}
-		list, err := ParseVectors(name, point, raw)
+		list, err := parseVectors(name, point, raw)
 		if err != nil {
 			return nil, err
 		}
 		all = append(all, list...)
 	}
 	return all, nil
+}
+
+// A placed vector knows where its parameters were written, or else it itself.
+type placed struct {
+	vector bundle.Vector
+	place  place
 }
 
 // vectorFiles are where vectors may be.
@@ -71,12 +77,24 @@ func readFile(fsys fs.FS, name string) ([]byte, error) {
 // where what is left out may be anything. Both lists are all that must come, in
 // order; none when left out. Errors are *InputError with file, line and column.
 func ParseVectors(file, point string, raw []byte) ([]bundle.Vector, error) {
+	list, err := parseVectors(file, point, raw)
+	return vectorsOf(list), err
+}
+
+func vectorsOf(list []placed) (out []bundle.Vector) {
+	for _, v := range list {
+		out = append(out, v.vector)
+	}
+	return out
+}
+
+func parseVectors(file, point string, raw []byte) ([]placed, error) {
 	d := &document{file: file}
 	root, err := d.parse(raw)
 	if err != nil || root == nil {
 		return nil, err
 	}
-	var list []bundle.Vector
+	var list []placed
 	names := map[string]bool{}
 	err = d.items(root, func(n *yaml.Node) error {
 		v, err := d.vector(n, point)
@@ -87,7 +105,11 @@ func ParseVectors(file, point string, raw []byte) ([]bundle.Vector, error) {
 			return d.fail(n, "a vector %q twice", v.Name)
 		}
 		names[v.Name] = true
-		list = append(list, v)
+		at := resolve(n)
+		if params := child(at, "params"); params != nil {
+			at = params
+		}
+		list = append(list, placed{v, place{file, at}})
 		return nil
 	})
 	if err != nil {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"github.com/holdfast-policy/holdfast/compiler/rego/backend"
 	"github.com/holdfast-policy/holdfast/sdk/abi"
 	"github.com/holdfast-policy/holdfast/sdk/bundle"
+	"github.com/holdfast-policy/holdfast/sdk/vectors"
 	"github.com/holdfast-policy/holdfast/sdk/wasm"
 	"github.com/holdfast-policy/holdfast/sdk/wire"
 )
@@ -23,10 +25,10 @@ func inspectCommand(e *env) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "inspect FILE.hfp|FILE.wasm|DIR|BUNDLE.tar.gz",
 		Short: "Show what a package or module is, and whether it is admitted",
-		Long: `Inspect prints manifest, digest, ABI, imports, exports, features, how much of each limit the module uses, and what the
-rewriter adds. A bare module is judged by the narrowest class that admits it; a folder or an OPA bundle is built in memory
+		Long: `Inspect prints manifest, parameters and their schema, patterns, golden vectors, data, digests, ABI, imports, exports,
+features, how much of each limit the module uses, and what the rewriter adds. A bare module is judged by the narrowest class that admits it; a folder or an OPA bundle is built in memory
 first. --extract-wasm writes the package's module as its compiler wrote it: that of a Rego package runs in any host of OPA's
-ABI. Exit 1 when it is refused, with the place, the reason and what to do about it; 2 when the file cannot be read.`,
+ABI. Exit 1 when it is refused, with the place, the reason and what to do about it; 2 when the file cannot be read or is no whole package.`,
 		Example: "  holdfast inspect tool-authz.hfp\n  holdfast inspect policy.wasm -o json\n  holdfast inspect tool-authz.hfp --extract-wasm policy.wasm",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -41,14 +43,16 @@ ABI. Exit 1 when it is refused, with the place, the reason and what to do about 
 
 // inspection is what inspect prints as JSON.
 type inspection struct {
-	File     string       `json:"file"`
-	Digest   wire.Digest  `json:"digest"` // of the package, or of the bare module
-	Bytes    int          `json:"bytes"`
-	Admitted bool         `json:"admitted"`
-	Refusal  *refusalJSON `json:"refusal,omitempty"`
-	Manifest *manifest    `json:"manifest,omitempty"`
-	Module   *moduleJSON  `json:"module,omitempty"`
-	Limits   []limitUse   `json:"limits,omitempty"`
+	File   string      `json:"file"`
+	Digest wire.Digest `json:"digest"` // of the package, or of the bare module
+	Bytes  int         `json:"bytes"`
+	// Uncompressed is the size of a package's content, which its release states.
+	Uncompressed int          `json:"uncompressed_bytes,omitempty"`
+	Admitted     bool         `json:"admitted"`
+	Refusal      *refusalJSON `json:"refusal,omitempty"`
+	Manifest     *manifest    `json:"manifest,omitempty"`
+	Module       *moduleJSON  `json:"module,omitempty"`
+	Limits       []limitUse   `json:"limits,omitempty"`
 	// Index is what a Rego module says of its rule index.
 	Index *backend.Report `json:"index,omitempty"`
 }
@@ -81,19 +85,31 @@ type refusalJSON struct {
 }
 
 type manifest struct {
-	Name        string         `json:"name"`
-	Version     string         `json:"version"`
-	Description string         `json:"description"`
-	Language    string         `json:"language"`
-	Toolchain   string         `json:"toolchain"`
-	Module      wire.Digest    `json:"module"`
-	Entrypoint  string         `json:"entrypoint,omitempty"`
-	Points      []string       `json:"points"`
-	Patterns    []string       `json:"patterns"`
-	Params      map[string]any `json:"params"`
-	Fuel        uint64         `json:"fuel"`
-	DataBytes   int            `json:"data_bytes"`
-	Vectors     int            `json:"vectors"`
+	Name        string      `json:"name"`
+	Version     string      `json:"version"`
+	Description string      `json:"description"`
+	Language    string      `json:"language"`
+	Toolchain   string      `json:"toolchain"`
+	Module      wire.Digest `json:"module"`
+	Entrypoint  string      `json:"entrypoint,omitempty"`
+	Points      []string    `json:"points"`
+	Patterns    []string    `json:"patterns"`
+	// Params keep the fraction of a number: 1.0 is not 1.
+	Params       json.RawMessage `json:"params"`
+	ParamsSchema json.RawMessage `json:"params_schema,omitempty"`
+	Fuel         uint64          `json:"fuel"`
+	DataBytes    int             `json:"data_bytes"`
+	DataDigest   *wire.Digest    `json:"data_digest,omitempty"`
+	Vectors      int             `json:"vectors"`
+	VectorList   []vectorJSON    `json:"vector_list"`
+}
+
+// vectorJSON is a golden vector without its request.
+type vectorJSON struct {
+	Name   string          `json:"name"`
+	Point  string          `json:"point"`
+	Params json.RawMessage `json:"params,omitempty"`
+	Expect json.RawMessage `json:"expect"`
 }
 
 type moduleJSON struct {
@@ -131,6 +147,9 @@ func (e *env) inspect(c *cobra.Command, path, extract string, source *sourceFlag
 		}
 		module, judge = pkg.Module, func(m []byte) (*wasm.Report, error) { return wasm.Scan(m, class) }
 		in.Manifest = describe(pkg)
+		if in.Uncompressed, err = uncompressed(pkg); err != nil {
+			return err
+		}
 	}
 	if err := write(extract, module); err != nil {
 		return err
@@ -153,6 +172,16 @@ func (e *env) inspect(c *cobra.Command, path, extract string, source *sourceFlag
 		err = checkFailed("%s: %w", path, refused)
 	}
 	return err
+}
+
+// uncompressed is the size of a package's content.
+func uncompressed(pkg *bundle.Package) (int, error) {
+	file, _, err := pkg.Encode()
+	if err != nil {
+		return 0, err
+	}
+	content, err := wire.Decompress(file, bundle.MaxPackage)
+	return len(content), err
 }
 
 // inspected opens a package file, or builds one in memory.
@@ -195,7 +224,7 @@ func (e *env) unreadable(path string, err error, asJSON bool) error {
 			return err
 		}
 	}
-	return checkFailed("%s: %w", path, err)
+	return &exitError{code: exitUsage, err: fmt.Errorf("%s: %w", path, err)}
 }
 
 // narrowest scans the module under each class until one admits it, and returns
@@ -304,15 +333,33 @@ func adviceOn(r *wasm.Refusal) string {
 }
 
 func describe(p *bundle.Package) *manifest {
-	return &manifest{
+	m := &manifest{
 		Name: p.Name, Version: p.Version, Description: p.Description, Language: p.Language, Toolchain: p.Toolchain,
-		Module: p.Manifest.Module, Entrypoint: p.Entrypoint, Points: orEmpty(p.Points), Patterns: orEmpty(p.Patterns), Params: p.Params,
-		Fuel: p.Fuel, DataBytes: len(p.Data), Vectors: len(p.Vectors),
+		Module: p.Manifest.Module, Entrypoint: p.Entrypoint, Points: orEmpty(p.Points), Patterns: orEmpty(p.Patterns),
+		Params: vectors.Value(p.Merged(nil)), ParamsSchema: p.ParamsSchema,
+		Fuel: p.Fuel, DataBytes: len(p.Data), Vectors: len(p.Vectors), VectorList: []vectorJSON{},
 	}
+	if len(p.Data) > 0 {
+		d := wire.Sum(p.Data)
+		m.DataDigest = &d
+	}
+	for i := range p.Vectors {
+		v := &p.Vectors[i]
+		entry := vectorJSON{Name: v.Name, Point: v.Point, Expect: vectors.Expectation(&v.Expect)}
+		if len(v.Params) > 0 {
+			entry.Params = vectors.Value(v.Params)
+		}
+		m.VectorList = append(m.VectorList, entry)
+	}
+	return m
 }
 
 func (e *env) printInspection(in *inspection) {
-	e.line("file", "%s (%d bytes)", in.File, in.Bytes)
+	size := fmt.Sprintf("%d bytes", in.Bytes)
+	if in.Uncompressed > 0 {
+		size += fmt.Sprintf(", %d uncompressed", in.Uncompressed)
+	}
+	e.line("file", "%s (%s)", in.File, size)
 	e.line("digest", "%s", in.Digest)
 	if in.Manifest != nil {
 		e.printManifest(in.Manifest)
@@ -353,8 +400,35 @@ func (e *env) printManifest(m *manifest) {
 	if m.Entrypoint != "" {
 		e.line("entry", "%s", m.Entrypoint)
 	}
+	for n, p := range m.Patterns {
+		e.line(first(n, "patterns"), "%d: %s", n, p)
+	}
+	e.line("params", "%s", m.Params)
+	e.line("schema", "%s", orText(string(m.ParamsSchema), "none: any parameters"))
+	if m.Fuel != 0 {
+		e.line("fuel", "at most %d units a call", m.Fuel)
+	}
+	if m.DataDigest == nil {
+		e.line("data", "none")
+	} else {
+		e.line("data", "%d bytes, %s", m.DataBytes, m.DataDigest)
+	}
 	e.line("vectors", "%d", m.Vectors)
-	e.line("data", "%d bytes", m.DataBytes)
+	for _, v := range m.VectorList {
+		params := ""
+		if v.Params != nil {
+			params = fmt.Sprintf(" with %s", v.Params)
+		}
+		e.line("", "%s, at %s%s: %s", v.Name, v.Point, params, v.Expect)
+	}
+}
+
+// first is the name of a list's first line; the others have none.
+func first(n int, name string) string {
+	if n > 0 {
+		return ""
+	}
+	return name
 }
 
 func (e *env) printModule(in *inspection) {
@@ -365,6 +439,6 @@ func (e *env) printModule(in *inspection) {
 	e.line("features", "%s", orText(strings.Join(m.Features, ", "), "none"))
 	e.line("rewriting", "adds %s; %d bytes become %d", strings.Join(m.Added, ", "), m.Bytes, m.RewrittenBytes)
 	for n, l := range in.Limits {
-		e.line([]string{"limits", ""}[min(n, 1)], "%-22s %9d of %9d  %5.1f %%", l.Name, l.Used, l.Limit, 100*float64(l.Used)/float64(l.Limit))
+		e.line(first(n, "limits"), "%-22s %9d of %9d  %5.1f %%", l.Name, l.Used, l.Limit, 100*float64(l.Used)/float64(l.Limit))
 	}
 }

@@ -26,6 +26,7 @@ import (
 	"github.com/holdfast-policy/holdfast/sdk/bundle"
 	"github.com/holdfast-policy/holdfast/sdk/client"
 	"github.com/holdfast-policy/holdfast/sdk/policy"
+	"github.com/holdfast-policy/holdfast/sdk/schema"
 	"github.com/holdfast-policy/holdfast/sdk/wire"
 )
 
@@ -158,6 +159,42 @@ func regoPackage(t *testing.T, source string) []byte {
 		t.Fatal(err)
 	}
 	return b.File
+}
+
+// A release whose parameters break the package's schema is not signed.
+func TestParamsThatBreakTheirSchemaAreNotPublished(t *testing.T) {
+	o := newOne(t)
+	b, err := compiler.BuildFS(context.Background(), fstest.MapFS{
+		"p.rego":             {Data: []byte("package p\n\nallow if input.n > data.params.n\n")},
+		"holdfast.yaml":      {Data: []byte("entrypoint: p/allow\nparams: {n: 1}\n")},
+		"params.schema.json": {Data: []byte(`{"properties": {"n": {"type": "integer"}}}`)},
+	}, compiler.Options{Loader: newLoader(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	point := bundle.Point{Name: "custom", Durability: policy.Synced, Packages: []bundle.PackageRef{{Name: "p", Digest: b.Digest, Size: b.Size}}}
+	publish := func(n any, packages map[wire.Digest][]byte) error {
+		p := point
+		p.Packages = []bundle.PackageRef{point.Packages[0]}
+		p.Packages[0].Params = map[string]any{"n": n}
+		_, err := o.home.Publish([]bundle.Point{p}, packages)
+		return err
+	}
+	files := map[wire.Digest][]byte{b.Digest: b.File}
+	if err := publish("one", files); !errors.Is(err, schema.ErrParams) || !strings.Contains(err.Error(), "at /n: type: got string, want integer") {
+		t.Errorf("%v", err)
+	}
+	if err := publish(int64(2), files); err != nil {
+		t.Error(err)
+	}
+	// The package is there already; its schema still counts.
+	if err := publish("two", nil); !errors.Is(err, schema.ErrParams) {
+		t.Errorf("%v", err)
+	}
+	published, err := o.home.Publish([]bundle.Point{point}, nil)
+	if err != nil || published.Epoch != 2 {
+		t.Errorf("epoch %d after one refused and one taken, %v", published.Epoch, err)
+	}
 }
 
 // newLoader runs packages for the compiler.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/holdfast-policy/holdfast/sdk/bundle"
+	"github.com/holdfast-policy/holdfast/sdk/schema"
 	"github.com/holdfast-policy/holdfast/sdk/wire"
 )
 
@@ -76,6 +77,9 @@ func (h *Home) Publish(points []bundle.Point, packages map[wire.Digest][]byte) (
 
 // publish also calls handOver, when there is one, with the signed release.
 func (h *Home) publish(points []bundle.Point, packages map[wire.Digest][]byte, handOver func(Published, []byte) (time.Time, error)) (p Published, err error) {
+	if err := h.checkParams(points, packages); err != nil {
+		return p, err
+	}
 	last, err := h.lastRelease()
 	if err != nil {
 		return p, err
@@ -101,6 +105,30 @@ func (h *Home) publish(points []bundle.Point, packages map[wire.Digest][]byte, h
 		}
 	}
 	return p, nil
+}
+
+// checkParams refuses parameters that break the schema of their package, before
+// anything is signed: nodes would refuse the release.
+func (h *Home) checkParams(points []bundle.Point, packages map[wire.Digest][]byte) error {
+	for _, p := range points {
+		for _, ref := range p.Packages {
+			file, ok := packages[ref.Digest]
+			if !ok { // it was published before
+				var err error
+				if file, err = os.ReadFile(filepath.Join(h.layout.Published(), "packages", ref.Digest.Hex()+".hfp")); err != nil {
+					return fmt.Errorf("point %s: package %s: %w", p.Name, ref.Name, err)
+				}
+			}
+			pkg, _, err := bundle.OpenPackage(file, bundle.MaxPackage)
+			if err == nil {
+				err = schema.CheckParams(pkg, pkg.Merged(ref.Params))
+			}
+			if err != nil {
+				return fmt.Errorf("point %s: package %s: %w", p.Name, ref.Name, err)
+			}
+		}
+	}
+	return nil
 }
 
 // sign makes the release that follows last, which is nil for the first one.

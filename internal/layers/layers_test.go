@@ -28,6 +28,7 @@ var arrows = map[string][]string{
 	"sdk/codec":           {"sdk/policy", "sdk/wire", "sdk/abi"},
 	"sdk/bundle":          {"sdk/policy", "sdk/wire", "sdk/abi"},
 	"sdk/vectors":         {"sdk/policy", "sdk/wire", "sdk/abi", "sdk/codec", "sdk/bundle"},
+	"sdk/schema":          {"sdk/policy", "sdk/bundle"},
 	"sdk/audit":           {"sdk/policy", "sdk/wire"},
 	"sdk/bus":             {"sdk/wire"},
 	"sdk/bus/embed":       {},
@@ -72,6 +73,8 @@ var soleImporters = map[string][]string{
 	"github.com/nats-io/nats-server/v2":  {"sdk/bus/embed"},
 	"github.com/fxamacker/cbor/v2":       {"sdk/wire"},
 	"github.com/klauspost/compress/zstd": {"sdk/wire"},
+
+	"github.com/santhosh-tekuri/jsonschema/v6": {"sdk/schema"},
 }
 
 func TestArrows(t *testing.T) {

@@ -16,6 +16,7 @@ import (
 	"github.com/holdfast-policy/holdfast/sdk/bundle"
 	"github.com/holdfast-policy/holdfast/sdk/codec"
 	"github.com/holdfast-policy/holdfast/sdk/policy"
+	"github.com/holdfast-policy/holdfast/sdk/schema"
 	"github.com/holdfast-policy/holdfast/sdk/vectors"
 	"github.com/holdfast-policy/holdfast/sdk/wasm"
 	"github.com/holdfast-policy/holdfast/sdk/wire"
@@ -43,6 +44,9 @@ type builder struct {
 }
 
 func (b *builder) build(ctx context.Context, s *bundle.SignedRelease) (*decide.Set, error) {
+	if err := b.checkParams(s); err != nil {
+		return nil, err
+	}
 	if err := b.loadAll(ctx, s); err != nil {
 		return nil, err
 	}
@@ -55,6 +59,20 @@ func (b *builder) build(ctx context.Context, s *bundle.SignedRelease) (*decide.S
 		set.Points[p.Name] = p
 	}
 	return set, b.testAll(ctx, s)
+}
+
+// checkParams holds the parameters of the release against the packages' schemas:
+// a policy may take for granted what its schema says.
+func (b *builder) checkParams(s *bundle.SignedRelease) error {
+	for _, p := range s.Points {
+		for _, ref := range p.Packages {
+			pkg := b.packages[ref.Digest]
+			if err := schema.CheckParams(pkg, pkg.Merged(ref.Params)); err != nil {
+				return fmt.Errorf("point %s: package %s %s: %w", p.Name, ref.Name, ref.Digest, err)
+			}
+		}
+	}
+	return nil
 }
 
 // loadAll opens the modules of all points, as many at once as there are threads.

@@ -19,6 +19,7 @@ import (
 	"github.com/holdfast-policy/holdfast/sdk/abi"
 	"github.com/holdfast-policy/holdfast/sdk/bundle"
 	"github.com/holdfast-policy/holdfast/sdk/policy"
+	"github.com/holdfast-policy/holdfast/sdk/schema"
 	"github.com/holdfast-policy/holdfast/sdk/wasm"
 	"github.com/holdfast-policy/holdfast/sdk/wire"
 )
@@ -65,6 +66,13 @@ func TestRefusals(t *testing.T) {
 		change(p)
 		return w.sign(w.release(6, w.publish(p)))
 	}
+	broken := func(change func(*bundle.PackageRef)) []byte {
+		p := says(t, policy.Deny)
+		p.ParamsSchema = []byte(`{"properties": {"n": {"type": "integer"}}}`)
+		ref := w.publish(p)
+		change(&ref)
+		return w.sign(w.release(6, ref))
+	}
 	swapped := w.publish(says(t, policy.RequireApproval))
 	other, _, err := says(t, policy.Transform).Encode()
 	if err != nil {
@@ -77,29 +85,32 @@ func TestRefusals(t *testing.T) {
 		env  []byte
 		want any // an error, or a pointer for errors.As
 	}{
-		"nonsense":          {[]byte("release"), bundle.ErrEnvelope},
-		"author twice":      {w.sign(w.release(6, deny), w.author, w.author), bundle.ErrThreshold},
-		"author only":       {w.sign(w.release(6, deny), w.author), bundle.ErrThreshold},
-		"approver only":     {w.sign(w.release(6, deny), w.approver), bundle.ErrThreshold},
-		"root and author":   {w.sign(w.release(6, deny), w.root, w.author), bundle.ErrThreshold},
-		"payload altered":   {bytes.Replace(w.sign(w.release(6, deny)), []byte("AAAA"), []byte("AAAB"), 1), bundle.ErrSignature},
-		"wrong tenant":      {refused(func(r *bundle.Release) { r.Tenant = "umbrella" }), bundle.ErrTenant},
-		"older":             {older, bundle.ErrOlder},
-		"same epoch":        {refused(func(r *bundle.Release) { r.Epoch = 5 }), &equivocation},
-		"far ahead":         {refused(func(r *bundle.Release) { r.Epoch = 1e9 }), bundle.ErrEpochJump},
-		"expired":           {refused(func(r *bundle.Release) { r.Created, r.Expires = 0, start.Unix() }), bundle.ErrExpired},
-		"not yet valid":     {refused(func(r *bundle.Release) { r.NotBefore = start.Unix() + 1 }), bundle.ErrNotYetValid},
-		"region":            {refused(func(r *bundle.Release) { r.Points[0].Durability = policy.Region }), loader.ErrDurability},
-		"regions":           {refused(func(r *bundle.Release) { r.Points[0].Durability = policy.Regions }), loader.ErrDurability},
-		"package missing":   {refused(func(r *bundle.Release) { r.Points[0].Packages[0].Digest[0]++ }), fs.ErrNotExist},
-		"package too large": {refused(func(r *bundle.Release) { r.Points[0].Packages[0].Size-- }), wire.ErrTooLarge},
-		"digest mismatch":   {w.sign(w.release(6, swapped)), loader.ErrDigest},
-		"not Wasm":          {pkg(func(p *bundle.Package) { p.Module = []byte("wasm") }), &refusal},
-		"module cut":        {pkg(func(p *bundle.Package) { p.Module = p.Module[:len(p.Module)-4] }), &refusal},
-		"other contract":    {pkg(func(p *bundle.Package) { p.ABI = string(abi.OPA1) }), &refusal},
-		"failing vector":    {pkg(func(p *bundle.Package) { p.Vectors[0].Expect.Verdict = policy.Allow }), loader.ErrVectors},
-		"trapping vector":   {pkg(func(p *bundle.Package) { p.Module = guest(nil) }), loader.ErrVectors},
-		"nonsense vector":   {pkg(func(p *bundle.Package) { p.Module = guest([]byte("xxx")) }), loader.ErrVectors},
+		"nonsense":            {[]byte("release"), bundle.ErrEnvelope},
+		"author twice":        {w.sign(w.release(6, deny), w.author, w.author), bundle.ErrThreshold},
+		"author only":         {w.sign(w.release(6, deny), w.author), bundle.ErrThreshold},
+		"approver only":       {w.sign(w.release(6, deny), w.approver), bundle.ErrThreshold},
+		"root and author":     {w.sign(w.release(6, deny), w.root, w.author), bundle.ErrThreshold},
+		"payload altered":     {bytes.Replace(w.sign(w.release(6, deny)), []byte("AAAA"), []byte("AAAB"), 1), bundle.ErrSignature},
+		"wrong tenant":        {refused(func(r *bundle.Release) { r.Tenant = "umbrella" }), bundle.ErrTenant},
+		"older":               {older, bundle.ErrOlder},
+		"same epoch":          {refused(func(r *bundle.Release) { r.Epoch = 5 }), &equivocation},
+		"far ahead":           {refused(func(r *bundle.Release) { r.Epoch = 1e9 }), bundle.ErrEpochJump},
+		"expired":             {refused(func(r *bundle.Release) { r.Created, r.Expires = 0, start.Unix() }), bundle.ErrExpired},
+		"not yet valid":       {refused(func(r *bundle.Release) { r.NotBefore = start.Unix() + 1 }), bundle.ErrNotYetValid},
+		"region":              {refused(func(r *bundle.Release) { r.Points[0].Durability = policy.Region }), loader.ErrDurability},
+		"regions":             {refused(func(r *bundle.Release) { r.Points[0].Durability = policy.Regions }), loader.ErrDurability},
+		"package missing":     {refused(func(r *bundle.Release) { r.Points[0].Packages[0].Digest[0]++ }), fs.ErrNotExist},
+		"package too large":   {refused(func(r *bundle.Release) { r.Points[0].Packages[0].Size-- }), wire.ErrTooLarge},
+		"digest mismatch":     {w.sign(w.release(6, swapped)), loader.ErrDigest},
+		"not Wasm":            {pkg(func(p *bundle.Package) { p.Module = []byte("wasm") }), &refusal},
+		"module cut":          {pkg(func(p *bundle.Package) { p.Module = p.Module[:len(p.Module)-4] }), &refusal},
+		"other contract":      {pkg(func(p *bundle.Package) { p.ABI = string(abi.OPA1) }), &refusal},
+		"failing vector":      {pkg(func(p *bundle.Package) { p.Vectors[0].Expect.Verdict = policy.Allow }), loader.ErrVectors},
+		"trapping vector":     {pkg(func(p *bundle.Package) { p.Module = guest(nil) }), loader.ErrVectors},
+		"params break schema": {broken(func(r *bundle.PackageRef) { r.Params = map[string]any{"n": "x"} }), schema.ErrParams},
+		"defaults break it":   {pkg(func(p *bundle.Package) { p.ParamsSchema = []byte(`{"required": ["n"]}`) }), schema.ErrParams},
+		"schema of nothing":   {pkg(func(p *bundle.Package) { p.ParamsSchema = []byte(`{"type": 1}`) }), schema.ErrSchema},
+		"nonsense vector":     {pkg(func(p *bundle.Package) { p.Module = guest([]byte("xxx")) }), loader.ErrVectors},
 	} {
 		t.Run(name, func(t *testing.T) {
 			before, files, told := l.Set(), contents(t, w.dir), len(w.refusals())

@@ -33,6 +33,7 @@ const (
 	MaxVectors       = 1024     // in one package
 	MaxPatterns      = 256      // in one package
 	MaxPattern       = 4 << 10  // bytes of one pattern
+	MaxParamsSchema  = 64 << 10 // bytes of the JSON Schema of a package's parameters
 	MaxText          = 4 << 10  // bytes of a name, description or note
 	MaxPoints        = 256      // in one release
 	MaxPointPackages = 16       // at one point

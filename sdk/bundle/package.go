@@ -91,7 +91,8 @@ type Package struct {
 	Module   []byte   // Wasm, as its compiler wrote it
 	Data     []byte   // a JSON document, for opa_1 an object; empty for none
 	Vectors  []Vector // golden tests
-	// ParamsSchema is a JSON Schema of the parameters; empty for none.
+	// ParamsSchema is a JSON Schema of the parameters; empty for none. That it is
+	// one, and that the parameters satisfy it, is sdk/schema's to check.
 	ParamsSchema []byte
 }
 
@@ -162,6 +163,9 @@ func (p *Package) check() error {
 	}
 	if err := p.checkData(); err != nil {
 		return err
+	}
+	if len(p.ParamsSchema) > MaxParamsSchema {
+		return fmt.Errorf("a schema of %d bytes; at most %d", len(p.ParamsSchema), MaxParamsSchema)
 	}
 	if len(p.Vectors) > MaxVectors {
 		return fmt.Errorf("%d vectors; at most %d", len(p.Vectors), MaxVectors)

@@ -93,6 +93,7 @@ func TestPackageRefuses(t *testing.T) {
 		"data a list":           func(p *bundle.Package) { p.Data = []byte("[]") },
 		"data duplicate key":    func(p *bundle.Package) { p.Data = []byte(`{"a":1,"a":2}`) },
 		"data with params":      func(p *bundle.Package) { p.Data = []byte(`{"params":{}}`) },
+		"long schema":           func(p *bundle.Package) { p.ParamsSchema = make([]byte, bundle.MaxParamsSchema+1) },
 		"many vectors":          func(p *bundle.Package) { p.Vectors = make([]bundle.Vector, bundle.MaxVectors+1) },
 		"vector twice":          func(p *bundle.Package) { p.Vectors[1].Name = p.Vectors[0].Name },
 		"vector without name":   func(p *bundle.Package) { p.Vectors[0].Name = "" },

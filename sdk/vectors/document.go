@@ -29,8 +29,17 @@ func (r VectorResult) Expected() json.RawMessage {
 	if r.want == nil {
 		return nil
 	}
+	return Expectation(r.want)
+}
+
+// Expectation returns an expectation as JSON: only what it demands.
+func Expectation(e *bundle.Expect) json.RawMessage {
+	r := VectorResult{want: e}
 	return json.RawMessage(text(r.expected(nil)))
 }
+
+// Value returns a policy value as JSON in which numbers with a fraction keep it.
+func Value(v any) json.RawMessage { return json.RawMessage(text(v)) }
 
 // Actual returns as JSON the decision that came, or {"trap", "detail"}. Numbers
 // with a fraction keep it: 1.0 is not 1.
