@@ -206,6 +206,7 @@ export class Value {
   get isBool(): bool { return this.kind == Kind.Bool; }
   /** Whether it is a whole number. 1.0 is none: it is a float. */
   get isInt(): bool { return this.at != 0 && majorOf(this.at) <= NEGINT; }
+  get isFloat(): bool { return this.kind == Kind.Float; }
   get isText(): bool { return this.at != 0 && majorOf(this.at) == TEXT; }
   get isList(): bool { return this.at != 0 && majorOf(this.at) == LIST; }
   get isMap(): bool { return this.at != 0 && majorOf(this.at) == MAP; }
