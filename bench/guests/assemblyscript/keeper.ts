@@ -1,38 +1,28 @@
 // Tries to keep a counter, a random pool and a secret across calls, in memory
 // and in globals, and answers what it found of the calls before.
-import { configured, decide, decided, get, is, length, say, sayInt, sayText, text, Value } from "./holdfast";
-
-export { holdfast_abi_v1, holdfast_alloc } from "./holdfast";
-export function holdfast_init(at: usize, n: u32): i32 { return configured(at, n, configure); }
-export function holdfast_decide(at: usize, n: u32): u64 { return decided(at, n, answer); }
+import { Decision, Policy, Request, Value, register } from "./holdfast";
+export { holdfast_abi_v1, holdfast_alloc, holdfast_decide, holdfast_init } from "./holdfast";
 
 const POOL_BYTES: u32 = 16 << 10;
 const STEP: u32 = 2 << 10;
 const pool = memory.data(POOL_BYTES);
-const secret = memory.data(64);
-let secretLength: u32 = 0; // a WebAssembly global, as every variable here
+let secret: string = ""; // a WebAssembly global, as every variable here
 let calls: i64 = 0;
 let firstPages: i32 = 0;
 
-function configure(params: Value, data: Value): bool {
-  firstPages = memory.size();
-  return true;
-}
+class Keeper extends Policy {
+  configure(params: Value, data: Value): string | null {
+    firstPages = memory.size();
+    return null;
+  }
 
-function answer(request: Value): void {
-  const id = get(get(request, "subject"), "id");
-  decide("deny", "kept");
-  say("calls ");
-  sayInt(calls++);
-  say(", pages ");
-  sayInt(memory.size() - firstPages);
-  say(", pool ");
-  sayInt(stir(length(id)));
-  say(", secret ");
-  sayText(secret, secretLength);
-  secretLength = min(length(id), 64);
-  memory.copy(secret, text(id), secretLength);
-  if (is(id, "grow")) memory.grow(1);
+  decide(request: Request, answer: Decision): void {
+    const id = request.subject.id;
+    answer.deny("kept").say("calls ").say(calls++).say(", pages ").say(memory.size() - firstPages);
+    answer.say(", pool ").say(stir(id.length)).say(", secret ").say(secret);
+    secret = id.text;
+    if (id.is("grow")) memory.grow(1);
+  }
 }
 
 function stir(seed: u32): u32 {
@@ -45,3 +35,5 @@ function stir(seed: u32): u32 {
   }
   return found;
 }
+
+register(new Keeper());

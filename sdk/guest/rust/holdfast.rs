@@ -1207,19 +1207,16 @@ pub mod contract {
 
     pub fn init<P: Policy>(policy: &mut Option<P>, at: usize, len: usize) -> i32 {
         let Some(document) = input(at, len) else { return 1 };
-        configure(policy, document.get("params"), document.get("data"))
-    }
-
-    fn configure<P: Policy>(policy: &mut Option<P>, params: Value<'static>, data: Value<'static>) -> i32 {
-        match P::configure(params, data) {
+        match P::configure(document.get("params"), document.get("data")) {
             Ok(configured) => *policy = Some(configured),
             Err(text) => {
                 log(Level::Error, text);
                 return 1;
             }
         }
-        unsafe { FLOOR = (top() + 15) & !15 };
-        if has(unsafe { FLOOR } + HEADROOM) { 0 } else { 1 }
+        let floor = (top() + 15) & !15;
+        unsafe { FLOOR = floor };
+        if has(floor + HEADROOM) { 0 } else { 1 }
     }
 
     pub fn decide<P: Policy>(policy: &mut Option<P>, at: usize, len: usize) -> u64 {
