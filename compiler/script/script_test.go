@@ -34,7 +34,7 @@ func compile(tb testing.TB, files map[string]string) (*script.Module, error) {
 	return script.Compile(tb.Context(), fsys)
 }
 
-func load(tb testing.TB, module []byte, params map[string]any, data []byte, patterns ...string) (*engine.Module, error) {
+func load(tb testing.TB, module []byte, params map[string]any, data []byte, warm [][]byte, patterns ...string) (*engine.Module, error) {
 	tb.Helper()
 	e, err := engine.New(tb.Context(), engine.Config{})
 	if err != nil {
@@ -46,7 +46,7 @@ func load(tb testing.TB, module []byte, params map[string]any, data []byte, patt
 	if err != nil {
 		tb.Fatal(err)
 	}
-	m, err := e.Load(tb.Context(), engine.Spec{Name: "script", Wasm: module, ABI: abi.HoldfastV1, Class: wasm.LanguageRuntime, Init: init, Patterns: patterns, Pool: 1})
+	m, err := e.Load(tb.Context(), engine.Spec{Name: "script", Wasm: module, ABI: abi.HoldfastV1, Class: wasm.LanguageRuntime, Init: init, Patterns: patterns, Warm: warm, Pool: 1})
 	if err == nil {
 		tb.Cleanup(func() { m.Close(tb.Context()) })
 	}
@@ -59,7 +59,7 @@ export function decide(r: Request) { return allow("ok", r.subject.id + " may") }
 	if err != nil {
 		t.Fatal(err)
 	}
-	e, err := load(t, m.Wasm, nil, nil)
+	e, err := load(t, m.Wasm, nil, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -98,7 +98,9 @@ func (m *Module) initialise(ctx context.Context, spec Spec) error {
 	if err != nil {
 		return err
 	}
-	if err = i.initialise(spec); err == nil && !i.warm(spec.Warm) {
+	if err = i.initialise(spec); err != nil {
+		err = i.explained(err)
+	} else if !i.warm(spec.Warm) {
 		i.close()
 		spec.Warm = nil
 		return m.initialise(ctx, spec)
@@ -112,6 +114,15 @@ func (m *Module) initialise(ctx context.Context, spec Spec) error {
 	}
 	m.begin(i)
 	return nil
+}
+
+// explained adds what the guest said last to the error of its initialising: no
+// record will hold it.
+func (i *instance) explained(err error) error {
+	if len(i.logs) == 0 {
+		return err
+	}
+	return fmt.Errorf("%w: %s", err, shortened(i.logs[len(i.logs)-1].Text))
 }
 
 // warm answers inputs and reports whether the instance is still fit for use.

@@ -68,6 +68,25 @@ var lines = map[string][]string{
 	"residency": {"deny class_invalid", "deny class_unknown", "deny region_unknown", "allow in_region", "transform rerouted", "deny no_region"},
 }
 
+// full are requests in which every place that the example looks at is there, and
+// places where those are. "1" is an index.
+var (
+	full = map[string]string{
+		"tool-authz": `{"subject": {"type": "agent", "id": "cyd"}, "action": {"name": "a"}, "resource": {"type": "tool", "id": "search"}, "context": {"delegation": ["ada", "bo"]}}`,
+		"spend-cap": `{"subject": {"type": "agent", "id": "ada"}, "action": {"name": "a"}, "resource": {"type": "tool", "id": "pay"},
+			"context": {"arguments": {"amount": 249, "currency": "EUR"}, "spent": 900, "window_start": "2025-12-31T23:30:00Z"}}`,
+		"residency": `{"subject": {"type": "user", "id": "ada", "properties": {"region": "eu"}}, "action": {"name": "a"}, "resource": {"type": "model", "id": "m", "properties": {"region": "us"}},
+			"context": {"data_classes": ["public", "personal"]}}`,
+	}
+	places = map[string][][]string{
+		"tool-authz": {{"subject", "id"}, {"resource", "id"}, {"resource", "type"}, {"context"}, {"context", "delegation"}, {"context", "delegation", "0"}, {"context", "delegation", "1"}},
+		"spend-cap": {{"resource", "id"}, {"context"}, {"context", "arguments"}, {"context", "arguments", "amount"}, {"context", "arguments", "currency"}, {"context", "spent"},
+			{"context", "window_start"}},
+		"residency": {{"context"}, {"context", "data_classes"}, {"context", "data_classes", "0"}, {"context", "data_classes", "1"}, {"resource", "properties"},
+			{"resource", "properties", "region"}, {"subject", "properties"}, {"subject", "properties", "region"}},
+	}
+)
+
 // A literal is JSON as it stands.
 type literal string
 
@@ -172,6 +191,27 @@ func (m *maker) collect(v any) {
 			m.collect(item)
 		}
 	}
+}
+
+// with is a request with a value in one place.
+func (m *maker) with(request string, place []string, v any) []byte {
+	root := m.parse([]byte(request))
+	at := root
+	for _, step := range place[:len(place)-1] {
+		at = at.(map[string]any)[step]
+	}
+	last := place[len(place)-1]
+	switch at := at.(type) {
+	case map[string]any:
+		at[last] = v
+	case []any:
+		at[int(last[0]-'0')] = v
+	}
+	out, err := json.Marshal(root)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	return out
 }
 
 // request is one of the vectors', changed up to four times.

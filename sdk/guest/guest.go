@@ -19,6 +19,9 @@ import (
 //go:embed examples/*/*
 //go:embed go/*.go go/README.md go/examples/*/main.go
 //go:embed c/holdfast.h c/examples/*.c c/examples/*.cpp
+//go:embed zig/holdfast.zig zig/examples/*.zig
+//go:embed rust/holdfast.rs rust/examples/*.rs
+//go:embed assemblyscript/holdfast.ts assemblyscript/examples/*.ts
 //go:embed typescript/holdfast.ts typescript/examples/*.ts
 var files embed.FS
 
@@ -51,6 +54,12 @@ func Languages() []Language {
 	cpp := c
 	cpp.Name, cpp.Title, cpp.Source, cpp.ending = "c++", "C++", "policy.cpp", ".cpp"
 	return []Language{
+		{
+			Name: "assemblyscript", Title: "AssemblyScript", Config: "assemblyscript", Source: "policy.ts", folder: "assemblyscript", ending: ".ts",
+			Install: "Node.js 20 or newer, and AssemblyScript 0.28: `npm install` in this folder",
+			sdk:     map[string]string{"holdfast.ts": "holdfast.ts"},
+			added:   map[string]string{"package.json": packageJSON},
+		},
 		c, cpp,
 		{
 			Name: "go", Title: "Go", Config: "go", Source: "main.go", folder: "go", ending: "/main.go", Fuel: 10_000_000,
@@ -59,11 +68,30 @@ func Languages() []Language {
 			added:   map[string]string{"go.mod": goMod, "holdfast/go.mod": goSDKMod},
 		},
 		{
+			Name: "rust", Title: "Rust", Config: "rust", Source: "policy.rs", folder: "rust", ending: ".rs",
+			Install: "Rust 1.85 or newer with the target wasm32v1-none (`rustup target add wasm32v1-none`), or on Debian rustc-web, rust-web-src and lld",
+			sdk:     map[string]string{"holdfast.rs": "holdfast.rs"},
+		},
+		{
 			Name: "typescript", Title: "TypeScript", Config: "typescript", Source: "policy.ts", folder: "typescript", ending: ".ts", Fuel: 10_000_000,
 			sdk: map[string]string{"holdfast.ts": "holdfast.ts"},
 		},
+		{
+			Name: "zig", Title: "Zig", Config: "zig", Source: "policy.zig", folder: "zig", ending: ".zig",
+			Install: "Zig 0.16, from https://ziglang.org/download",
+			sdk:     map[string]string{"holdfast.zig": "holdfast.zig"},
+		},
 	}
 }
+
+// packageJSON has npm install put asc where holdfast build looks for it.
+const packageJSON = `{
+  "private": true,
+  "devDependencies": {
+    "assemblyscript": "0.28.20"
+  }
+}
+`
 
 // A project's go.mod finds the SDK in the project, so that the imports are the
 // same here and there. The module's name is fixed: it is in the module's bytes.

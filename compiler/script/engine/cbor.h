@@ -309,9 +309,9 @@ static const uint8_t *read_value(JSContext *ctx, const uint8_t *p, int depth, JS
     return JS_IsException(*v) ? NULL : p;
 }
 
-// hf_lazy makes the value of a member that waited. What was kept from an earlier
+// read_waiting makes the value of a member that waited. What was kept from an earlier
 // call finds its input gone.
-static JSValue hf_lazy(JSContext *ctx, JSObject *o, JSAtom name, void *at) {
+static JSValue read_waiting(JSContext *ctx, JSObject *o, JSAtom name, void *at) {
     JSValue v;
     wrong = NULL;
     if ((const uint8_t *)at < input_begin)

@@ -36,7 +36,7 @@ static JSValue exact_float(JSContext *ctx, double d) { return __JS_NewFloat64(ct
 static inline JSValue computed_float(JSContext *ctx, double d) { return JS_NewFloat64(ctx, d); }
 
 typedef struct JSObject JSObject;
-static JSValue hf_lazy(JSContext *ctx, JSObject *o, JSAtom name, void *at);
+static JSValue read_waiting(JSContext *ctx, JSObject *o, JSAtom name, void *at);
 
 #define __JS_NewFloat64 computed_float
 #define gettimeofday(tv, tz) request_time(tv)
@@ -49,7 +49,7 @@ static JSValue hf_lazy(JSContext *ctx, JSObject *o, JSAtom name, void *at);
 #include "instant.h"
 #include "native.h"
 
-#define STACK_BYTES (160 * 1024) // of the linked stack: what scripts may use
+#define STACK_BYTES (64 * 1024) // of the linked stack: what scripts may use
 #define INPUT_BYTES 8192         // a buffer for inputs of at most so many
 #define SPARE_BYTES (192 * 1024) // left for a decision
 
