@@ -50,6 +50,7 @@ var arrows = map[string][]string{
 
 	"control/ledger":    {"sdk/audit", "sdk/wire", "sdk/policy"},
 	"control/jetstream": {"sdk/"},
+	"control/release":   {"sdk/", "internal/yamlfile"},
 
 	"modules":            {"sdk/guest/"},
 	"internal/cut":       {},
@@ -59,6 +60,7 @@ var arrows = map[string][]string{
 	"internal/layers":    {},
 	"internal/regocases": {},
 	"internal/regoindex": {},
+	"internal/yamlfile":  {"sdk/policy"},
 	"testdata":           {},
 	"cmd/holdfast":       {"compiler", "compiler/", "runtime/", "control/", "sdk/", "internal/", "modules"},
 	"cmd/holdfastd":      {"runtime/", "control/", "sdk/", "internal/assembly"},
