@@ -269,6 +269,24 @@ func checkFault(t *testing.T, text string, previous *bundle.SignedRelease, want 
 	}
 }
 
+// What Show writes is a file of the same release.
+func TestShow(t *testing.T) {
+	text, err := os.ReadFile("example.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{string(text), small, small + "note: \"a: b\\n'c\"\n", strings.Replace(small, "a.hfp", "a.hfp, params: {s: '7', n: 7, f: 0.5, big: 12345678901234, t: true, x: null, l: [1, [2]], y: yes}", 1)} {
+		want := parse(t, text, nil)
+		shown, err := Show(want).YAML()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := parse(t, string(shown), nil); !reflect.DeepEqual(got, want) {
+			t.Errorf("%s\ngot  %+v\nwant %+v", shown, got, want)
+		}
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	text, err := os.ReadFile("example.yaml")
 	if err != nil {
@@ -288,7 +306,18 @@ func FuzzParse(f *testing.F) {
 		if err := d.Release.Validate(); err != nil {
 			t.Fatal(err)
 		}
+		shown, err := Show(d.Release).YAML()
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := Parse("r.yaml", shown, options(t, nil))
+		if err != nil {
+			t.Fatalf("%v\n%s", err, shown)
+		}
 		s := signed(t, d.Release)
+		if changes := Diff(s, signed(t, again.Release)).Changes; len(changes) != 0 {
+			t.Fatalf("shown as another release: %+v\n%s", changes, shown)
+		}
 		if changes := Diff(s, s).Changes; len(changes) != 0 {
 			t.Fatalf("differs from itself: %+v", changes)
 		}

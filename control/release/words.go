@@ -14,16 +14,15 @@ import (
 // expiry is an instant, or a time after the release is made.
 func (r *reader) expiry(n *yamlfile.Node) error {
 	rel := r.draft.Release
-	if yamlfile.Resolve(n).Tag == "!!str" {
-		var d time.Duration
-		err := r.file.Duration(n, &d, time.Second, time.Second, 3660*24*time.Hour)
-		if err != nil {
-			return r.file.Fail(n, "must be a time such as 2027-12-01T08:00:00Z, or how long from now such as 90d")
-		}
-		rel.Expires = rel.Created + int64(d/time.Second)
+	if err := r.instant(n, &rel.Expires); err == nil {
 		return nil
 	}
-	return r.instant(n, &rel.Expires)
+	var d time.Duration
+	if err := r.file.Duration(n, &d, time.Second, time.Second, 3660*24*time.Hour); err != nil {
+		return r.file.Fail(n, "must be a time such as 2027-12-01T08:00:00Z, or how long from now such as 90d")
+	}
+	rel.Expires = rel.Created + int64(d/time.Second)
+	return nil
 }
 
 func (r *reader) instant(n *yamlfile.Node, into *int64) error {

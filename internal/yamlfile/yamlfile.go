@@ -4,6 +4,7 @@
 package yamlfile
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -288,4 +289,15 @@ func kind(n *Node) string {
 		return "nothing"
 	}
 	return "text"
+}
+
+// Marshal writes a value as YAML, two spaces a level.
+func Marshal(v any) ([]byte, error) {
+	var b bytes.Buffer
+	enc := yaml.NewEncoder(&b)
+	enc.SetIndent(2)
+	if err := errors.Join(enc.Encode(v), enc.Close()); err != nil {
+		return nil, err
+	}
+	return b.Bytes(), nil
 }
