@@ -52,6 +52,10 @@ var arrows = map[string][]string{
 
 	"control/ledger":    {"sdk/audit", "sdk/wire", "sdk/policy"},
 	"control/jetstream": {"sdk/"},
+	"control/release":   {"sdk/", "internal/yamlfile"},
+	"control/rollout":   {"sdk/audit", "sdk/bundle"},
+	"control/registry":  {"sdk/audit", "sdk/bundle", "sdk/wire", "control/rollout"},
+	"control/hub":       {"sdk/audit", "sdk/bundle", "control/rollout", "control/registry"},
 
 	"modules":             {"sdk/guest/"},
 	"internal/cut":        {},
@@ -62,6 +66,7 @@ var arrows = map[string][]string{
 	"internal/regocases":  {},
 	"internal/regoindex":  {},
 	"internal/regiontest": {"internal/cut", "sdk/"},
+	"internal/yamlfile":   {"sdk/policy"},
 	"testdata":            {},
 	"cmd/holdfast":        {"compiler", "compiler/", "runtime/", "control/", "sdk/", "internal/", "modules"},
 	"cmd/holdfastd":       {"runtime/", "control/", "sdk/", "internal/assembly"},
