@@ -31,7 +31,6 @@ type FleetConfig struct {
 // through a proxy that can be cut.
 type Fleet struct {
 	*Home
-	login Login
 	hubs  []*hubHandle
 	edges []*edgeHandle
 }
@@ -106,7 +105,7 @@ func (f *Fleet) startEdge(ctx context.Context, i int) error {
 	} else {
 		home := i % len(f.hubs)
 		region = f.hubs[home].name
-		cfg.Login = f.login
+		cfg.NATS = f.EdgeNATS(cfg.Node)
 		for j := range f.hubs {
 			cfg.Regions = append(cfg.Regions, f.hubs[(home+j)%len(f.hubs)].link())
 		}
