@@ -43,7 +43,7 @@ var arrows = map[string][]string{
 
 	"runtime/engine":  {"sdk/wasm", "sdk/abi"},
 	"runtime/decide":  {"sdk/policy", "sdk/wire", "sdk/abi", "sdk/codec"},
-	"runtime/guard":   {"sdk/policy", "sdk/bundle"},
+	"runtime/guard":   {"sdk/policy", "sdk/bundle", "sdk/wire"},
 	"runtime/loader":  {"runtime/engine", "runtime/decide", "sdk/"},
 	"runtime/journal": {"sdk/audit", "sdk/wire", "sdk/policy"},
 	"runtime/ship":    {"runtime/journal", "sdk/audit"},
