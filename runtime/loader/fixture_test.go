@@ -151,13 +151,18 @@ func (w *world) open(change func(*loader.Config)) *loader.Loader {
 	return l
 }
 
-// run runs the loader until the test ends.
+// run follows the source's folder and runs the loader until the test ends.
 func (w *world) run(l *loader.Loader) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- l.Run(ctx) }()
+	var following sync.WaitGroup
+	following.Go(func() {
+		loader.Follow(ctx, loader.FolderSource{Dir: w.folder}, l.Deliver, time.Millisecond, slog.New(slog.DiscardHandler))
+	})
 	w.t.Cleanup(func() {
 		cancel()
+		following.Wait()
 		if err := <-done; err != nil {
 			w.t.Error(err)
 		}
