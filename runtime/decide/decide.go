@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/holdfast-policy/holdfast/sdk/abi"
@@ -56,7 +57,27 @@ type Point struct {
 	// Packages are the digests of the modules' packages.
 	Packages []wire.Digest
 
-	buffers sync.Pool // of *[]byte: outputs of calls
+	inFlight atomic.Int64
+	buffers  sync.Pool // of *[]byte: outputs of calls
+}
+
+// Enter lets one more request in, or reports false: MaxInFlight are in.
+func (p *Point) Enter() bool {
+	if p.MaxInFlight == 0 {
+		return true
+	}
+	if uint64(p.inFlight.Add(1)) > p.MaxInFlight {
+		p.inFlight.Add(-1)
+		return false
+	}
+	return true
+}
+
+// Leave ends what Enter let in.
+func (p *Point) Leave() {
+	if p.MaxInFlight != 0 {
+		p.inFlight.Add(-1)
+	}
 }
 
 // A Module is one policy of a point, ready to be called.

@@ -61,7 +61,7 @@ func (l *Loader) readRatchet() (err error) {
 		if err != nil {
 			break
 		}
-		next, err := l.state.root.OpenNext(env, everValid)
+		next, err := l.state.root.OpenNext(env)
 		if err != nil {
 			l.config.Log.Error("stored trust root is not used", "version", l.state.root.Version+1, "error", err)
 			break
@@ -129,7 +129,7 @@ func (l *Loader) storedAfter(root *bundle.TrustRoot) *bundle.TrustRoot {
 	if err != nil {
 		return nil
 	}
-	next, err := root.OpenNext(env, everValid)
+	next, err := root.OpenNext(env)
 	if err != nil {
 		return nil
 	}

@@ -12,8 +12,9 @@ import (
 
 // StepBack puts the way back into force in the place of the release with digest
 // from, once and one way, and durably before it acts. It does not wait for a
-// release that is being built. The error wraps bundle.ErrFallback when there is
-// no step back from here, ErrSuperseded when from is not in force.
+// release that is being built. The error wraps bundle.ErrNoFallback or
+// bundle.ErrFellBack when there is no step back from here, ErrSuperseded when
+// from is not in force.
 func (l *Loader) StepBack(ctx context.Context, from wire.Digest) error {
 	done, err := l.stepBack(ctx, from, nil)
 	if done || err != nil {
@@ -24,11 +25,11 @@ func (l *Loader) StepBack(ctx context.Context, from wire.Digest) error {
 	l.mu.Unlock()
 	o, err := l.storedOffer(back)
 	if err != nil {
-		return fmt.Errorf("%w: %w", bundle.ErrFallback, err)
+		return fmt.Errorf("%w: %w", bundle.ErrNoFallback, err)
 	}
 	h, err := l.build(ctx, o, nil)
 	if err != nil {
-		return fmt.Errorf("%w: %w", bundle.ErrFallback, err)
+		return fmt.Errorf("%w: %w", bundle.ErrNoFallback, err)
 	}
 	if done, err = l.stepBack(ctx, from, h); !done {
 		return errors.Join(err, h.open.close(ctx))
@@ -45,7 +46,7 @@ func (l *Loader) stepBack(ctx context.Context, from wire.Digest, h *held) (done 
 	if set == nil || set.Release != from || from != l.ratchet.InForce() {
 		return false, ErrSuperseded
 	}
-	next, err := l.ratchet.StepBack()
+	next, err := l.ratchet.StepBack(l.active.rel)
 	if err != nil {
 		return false, err
 	}

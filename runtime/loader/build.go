@@ -197,7 +197,7 @@ func (b *builder) module(ctx context.Context, ref *bundle.PackageRef, maxFuel ui
 	if len(params) == 0 {
 		key.params = wire.Digest{}
 	}
-	entrypoint, err := findEntrypoint(pkg, m, ref.Entrypoint)
+	entrypoint, err := findEntrypoint(pkg, m.Entrypoints(), ref.Entrypoint)
 	if err != nil {
 		return decide.Module{}, err
 	}
@@ -272,50 +272,24 @@ func warmInputs(c codec.Codec, pkg *bundle.Package) ([][]byte, error) {
 	return append(inputs, inputs...), nil
 }
 
-// test runs the package's golden vectors, with the package's own parameters and
-// the fuel of ref. Modules that only a vector wanted are closed again.
-func (b *builder) test(ctx context.Context, ref *bundle.PackageRef) (err error) {
-	pkg := *b.packages[ref.Digest]
-	if ref.Fuel != 0 {
-		pkg.Fuel = ref.Fuel
-	}
-	c, err := codec.For(abi.Kind(pkg.ABI))
+// test fails unless the package's golden vectors pass.
+func (b *builder) test(ctx context.Context, ref *bundle.PackageRef) error {
+	results, err := b.run(ctx, ref, nil)
 	if err != nil {
 		return err
 	}
-	groups, err := vectors.ByParams(&pkg)
-	if err != nil {
-		return err
-	}
-	own := modules{}
-	defer func() { err = errors.Join(err, own.close(ctx)) }()
-	for _, group := range groups {
-		m, _, err := b.load(ctx, ref.Digest, group, group.Params, own, b.opened)
-		if err != nil {
-			return err
-		}
-		override := ""
-		if pkg.Entrypoint == "" {
-			override = ref.Entrypoint
-		}
-		entrypoint, err := findEntrypoint(group, m, override)
-		if err != nil {
-			return err
-		}
-		if err := vectors.Failed(vectors.RunVectors(group, m, entrypoint, c)); err != nil {
-			return fmt.Errorf("%w: %w", ErrVectors, err)
-		}
+	if err := vectors.Failed(results); err != nil {
+		return fmt.Errorf("%w: %w", ErrVectors, err)
 	}
 	return nil
 }
 
 // findEntrypoint returns the number of the entry point that override, or else
 // the manifest, names. A module with a single one need not name it.
-func findEntrypoint(pkg *bundle.Package, m *engine.Module, override string) (int32, error) {
+func findEntrypoint(pkg *bundle.Package, entrypoints map[string]int32, override string) (int32, error) {
 	if pkg.ABI != string(abi.OPA1) {
 		return 0, nil
 	}
-	entrypoints := m.Entrypoints()
 	path := pkg.Entrypoint
 	if override != "" {
 		path = override

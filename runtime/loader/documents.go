@@ -115,8 +115,11 @@ func (l *Loader) takeOrder(env []byte) {
 		l.config.Log.Warn("rollout order refused", "reason", err.Error())
 		return
 	}
+	// It is stored before it is obeyed, so that a restart does not undo it.
+	l.ordering.Lock()
+	defer l.ordering.Unlock()
 	l.mu.Lock()
-	news := l.state.obey(o)
+	news := l.state.news(o)
 	l.mu.Unlock()
 	if !news {
 		return
@@ -124,13 +127,12 @@ func (l *Loader) takeOrder(env []byte) {
 	if err := l.store.putOrder(o.Epoch, env); err != nil {
 		l.config.Log.Error("rollout order not stored", "error", err)
 	}
+	l.mu.Lock()
+	l.state.obey(o)
+	l.mu.Unlock()
 	l.changed()
 	l.config.Changed()
 }
-
-// everValid opens what was valid once: the trust roots between the one that a
-// node starts with and the newest may have expired since.
-var everValid = time.Unix(0, 0)
 
 // takeRoot verifies the next trust root, and those that then follow it, stores
 // each and has it used. What the one in use does not sign is kept for a while.
@@ -165,7 +167,7 @@ func (l *Loader) chain(env []byte) (taken int) {
 	for again := true; again; {
 		again = false
 		for i, e := range waiting {
-			next, err := root.OpenNext(e, everValid)
+			next, err := root.OpenNext(e)
 			if err != nil {
 				continue
 			}
@@ -182,7 +184,7 @@ func (l *Loader) chain(env []byte) (taken int) {
 	defer l.mu.Unlock()
 	l.state.root, l.state.roots = root, nil
 	for _, e := range waiting {
-		if later, err := bundle.OpenTrustRoot(e, everValid); err == nil && later.Tenant == root.Tenant && later.Version > root.Version {
+		if later, err := bundle.ReopenTrustRoot(e); err == nil && later.Tenant == root.Tenant && later.Version > root.Version {
 			l.state.roots = keep(l.state.roots, e)
 		}
 	}

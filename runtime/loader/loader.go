@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -139,6 +140,8 @@ type Loader struct {
 	candidate *held // shadowed
 	retired   []retired
 
+	ordering sync.Mutex // held while a rollout order is stored
+
 	mu     sync.Mutex // guards what follows; never held over I/O
 	state  state
 	told   map[wire.Digest]string
@@ -243,6 +246,24 @@ func (l *Loader) Root() *bundle.TrustRoot {
 	return l.state.root
 }
 
+// Roots returns every trust root that the node has used since the configured
+// one, the newest first.
+func (l *Loader) Roots() []*bundle.TrustRoot {
+	newest := l.Root()
+	roots := []*bundle.TrustRoot{newest}
+	for root := l.config.Root; root != nil && root.Version < newest.Version; root = l.storedAfter(root) {
+		roots = slices.Insert(roots, 1, root)
+	}
+	return roots
+}
+
+// Ratchet returns how far the node has come.
+func (l *Loader) Ratchet() bundle.Ratchet {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.state.ratchet
+}
+
 // Status returns what is in force and what was refused last.
 func (l *Loader) Status() Status {
 	l.mu.Lock()
@@ -290,8 +311,16 @@ func (l *Loader) Deliver(envelope []byte) {
 // Enrol tells the loader what the node's enrolment says: labels, which choose
 // it for rings and releases, and the lowest epoch that it may begin with.
 func (l *Loader) Enrol(labels map[string]string, minEpoch uint64) {
+	l.swapping.Lock()
+	if next := l.ratchet.Pin(minEpoch); next != l.ratchet {
+		if err := l.store.putRatchet(next); err != nil {
+			l.config.Log.Error("the epoch to begin with is not stored; it is kept while this process runs", "error", err)
+		}
+		l.setRatchet(next)
+	}
+	l.swapping.Unlock()
 	l.mu.Lock()
-	l.state.labels, l.state.minEpoch, l.state.unenrolled = labels, minEpoch, false
+	l.state.labels, l.state.unenrolled = labels, false
 	l.mu.Unlock()
 	l.changed()
 }
@@ -329,13 +358,15 @@ func (l *Loader) Run(ctx context.Context) error {
 			return nil
 		case <-l.wake:
 			wait = l.config.Retry
-			if l.halted() {
-				backing.Go(func() { l.stepBackOrdered(ctx) })
+			if !l.halted() { // a step back does not wait for what else may come
+				pause(ctx, settle)
 			}
-			pause(ctx, settle)
 		case <-timer.C:
 			l.again()
 			wait = min(2*wait, 64*l.config.Retry)
+		}
+		if l.halted() {
+			backing.Go(func() { l.stepBackOrdered(ctx) })
 		}
 		l.sweep(ctx)
 		working := make(chan struct{})

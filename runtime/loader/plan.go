@@ -24,7 +24,6 @@ var ErrWaiting = errors.New("no rollout order for this node's ring yet")
 type state struct {
 	node       string
 	labels     map[string]string
-	minEpoch   uint64
 	unenrolled bool // nothing comes into force before the enrolment is known
 	root       *bundle.TrustRoot
 	ratchet    bundle.Ratchet
@@ -119,9 +118,6 @@ func (s *state) acceptable(r *bundle.SignedRelease) error {
 			return fmt.Errorf("%w: point %s", ErrMasks, p.Name)
 		}
 	}
-	if r.Epoch < s.minEpoch && r.Digest != s.ratchet.Release {
-		return fmt.Errorf("%w: epoch %d; this node's enrolment begins with %d", bundle.ErrOlder, r.Epoch, s.minEpoch)
-	}
 	return nil
 }
 
@@ -143,21 +139,26 @@ func (s *state) remember(o *offer) (*offer, error) {
 	return o, nil
 }
 
-// obey keeps an order and reports whether it is news. Once a rollout is complete
-// nothing is taken back.
-func (s *state) obey(o *bundle.SignedOrder) bool {
+// news reports whether an order is to be obeyed: its serial is the highest, and it
+// is of the release that is known. Once a rollout is complete nothing is taken back.
+func (s *state) news(o *bundle.SignedOrder) bool {
 	have := s.orders[o.Epoch]
 	if have != nil && (have.Serial >= o.Serial || have.State == bundle.RolloutComplete && have.Release == o.Release) {
 		return false
 	}
-	if release := s.releaseOf(o.Epoch); !release.IsZero() && release != o.Release {
-		return false
+	release := s.releaseOf(o.Epoch)
+	return release.IsZero() || release == o.Release
+}
+
+// obey keeps an order that is news.
+func (s *state) obey(o *bundle.SignedOrder) {
+	if !s.news(o) {
+		return
 	}
 	s.orders[o.Epoch] = o
 	for len(s.orders) > maxOrders {
 		s.forgetOrder()
 	}
-	return s.orders[o.Epoch] == o
 }
 
 // forgetOrder drops the order that matters least: of an epoch that nothing is

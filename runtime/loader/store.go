@@ -180,8 +180,12 @@ func readUpTo(path string, n int64) ([]byte, error) {
 	return b, nil
 }
 
-// replace makes path hold data, durably and whole: after a crash it holds what it
+// Replace makes path hold data, durably and whole: after a crash it holds what it
 // held before or data, nothing else.
+func Replace(path string, data []byte) error {
+	return store{step: func(string) {}}.replace(path, data)
+}
+
 func (s store) replace(path string, data []byte) (err error) {
 	dir := filepath.Dir(path)
 	s.step("write " + path)

@@ -72,12 +72,12 @@ type DecisionRecord struct {
 	Logs *Part `cbor:"17,keyasint,omitempty"`
 	// Stale is set when the node was not fresh, Kill when a kill stopped the
 	// request, before any policy was asked.
-	Stale *Stale       `cbor:"18,keyasint,omitempty"`
+	Stale *NotFresh    `cbor:"18,keyasint,omitempty"`
 	Kill  *wire.Digest `cbor:"19,keyasint,omitempty"`
 }
 
-// Stale says how long a node had heard no heartbeat when it decided.
-type Stale struct {
+// NotFresh says how long a node had heard no heartbeat when it decided.
+type NotFresh struct {
 	// State is aging or stale.
 	State string `cbor:"1,keyasint"`
 	// Age is in nanoseconds.
