@@ -413,10 +413,11 @@ pub fn contains(t: []const u8, part: []const u8) bool {
 /// 1970 to 2200, no leap seconds. Null when it is not one.
 pub noinline fn time(t: []const u8) ?i64 {
     if (t.len < 20 or t[4] != '-' or t[7] != '-' or t[10] | 32 != 't' or t[13] != ':' or t[16] != ':') return null;
-    const days = daysTo(digits(t[0..4], 2200) orelse return null, digits(t[5..7], 12) orelse return null, digits(t[8..10], 31) orelse return null) orelse return null;
-    const hours = digits(t[11..13], 23) orelse return null;
-    const minutes = digits(t[14..16], 59) orelse return null;
-    const seconds = digits(t[17..19], 59) orelse return null;
+    const days = daysTo(digits(t.ptr, 4, 2200), digits(t.ptr + 5, 2, 12), digits(t.ptr + 8, 2, 31));
+    const hours = digits(t.ptr + 11, 2, 23);
+    const minutes = digits(t.ptr + 14, 2, 59);
+    const seconds = digits(t.ptr + 17, 2, 59);
+    if (days < 0 or hours < 0 or minutes < 0 or seconds < 0) return null;
     var at: usize = 19;
     var fraction: i64 = 0;
     if (t[at] == '.') {
@@ -432,33 +433,36 @@ pub noinline fn time(t: []const u8) ?i64 {
     return (@as(i64, days) * 86400 + (hours * 3600 + minutes * 60 + seconds - offset)) * std.time.ns_per_s + fraction;
 }
 
-noinline fn digits(t: []const u8, max: i32) ?i32 {
-    var n: i32 = 0;
-    for (t) |c| {
-        if (c < '0' or c > '9') return null;
-        n = n * 10 + (c - '0');
+/// The number of n digits at p, at most max; -1 when it is not one.
+noinline fn digits(p: [*]const u8, n: usize, max: i32) i32 {
+    var number: i32 = 0;
+    for (p[0..n]) |c| {
+        if (c < '0' or c > '9') return -1;
+        number = number * 10 + (c - '0');
     }
-    return if (n <= max) n else null;
+    return if (number <= max) number else -1;
 }
 
-/// Days from 1970 to the date, null when there is no such day.
-fn daysTo(year: i32, month: i32, day: i32) ?i32 {
-    const before = [_]i32{ 0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334, 365 };
-    if (year < 1970 or month < 1 or day < 1) return null;
+/// Days from 1970 to the date, -1 when there is no such day.
+fn daysTo(year: i32, month: i32, day: i32) i32 {
+    const before = [_]u16{ 0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334, 365 };
+    if (year < 1970 or month < 1 or day < 1) return -1;
     const leap = @rem(year, 4) == 0 and (@rem(year, 100) != 0 or @rem(year, 400) == 0);
     const m: usize = @intCast(month);
-    if (day > before[m] - before[m - 1] + @intFromBool(leap and m == 2)) return null;
+    if (day > before[m] - before[m - 1] + @intFromBool(leap and m == 2)) return -1;
     const past = year - 1;
     const leaps = @divTrunc(past, 4) - @divTrunc(past, 100) + @divTrunc(past, 400) - 477;
     return (year - 1970) * 365 + leaps + before[m - 1] + @intFromBool(leap and m > 2) + day - 1;
 }
 
 /// Seconds east of Greenwich.
-fn zone(t: []const u8) ?i32 {
+inline fn zone(t: []const u8) ?i32 {
     if (t.len == 1) return if (t[0] | 32 == 'z') 0 else null;
     if (t.len != 6 or (t[0] != '+' and t[0] != '-') or t[3] != ':') return null;
-    const minutes = (digits(t[1..3], 23) orelse return null) * 60 + (digits(t[4..6], 59) orelse return null);
-    return if (t[0] == '-') minutes * -60 else minutes * 60;
+    const hours = digits(t.ptr + 1, 2, 23);
+    const minutes = digits(t.ptr + 4, 2, 59);
+    if (hours < 0 or minutes < 0) return null;
+    return (hours * 60 + minutes) * @as(i32, if (t[0] == '-') -60 else 60);
 }
 
 // -- memory --
