@@ -1,10 +1,7 @@
 package guest_test
 
 import (
-	"bytes"
 	"context"
-	"errors"
-	"flag"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -15,51 +12,35 @@ import (
 	"time"
 
 	"github.com/holdfast-policy/holdfast/compiler"
-	"github.com/holdfast-policy/holdfast/compiler/toolchain"
 	"github.com/holdfast-policy/holdfast/runtime/engine"
 	"github.com/holdfast-policy/holdfast/runtime/loader"
 	"github.com/holdfast-policy/holdfast/sdk/abi"
 	"github.com/holdfast-policy/holdfast/sdk/abi/conformance"
 	"github.com/holdfast-policy/holdfast/sdk/bundle"
 	"github.com/holdfast-policy/holdfast/sdk/codec"
+	"github.com/holdfast-policy/holdfast/sdk/guest"
 	"github.com/holdfast-policy/holdfast/sdk/policy"
 	"github.com/holdfast-policy/holdfast/sdk/wasm"
 )
-
-// update rewrites the committed modules: make guests.
-var update = flag.Bool("native", false, "rebuild the committed modules of C, C++ and Zig")
 
 // maxNative bounds the modules of the examples.
 const maxNative = 12 << 10
 
 // A native is an example in a language that compiles to a small module.
-type native struct{ example, source, sdk, wasm string }
+type native struct{ example, wasm string }
 
 func (n native) name() string { return strings.TrimSuffix(n.wasm, ".wasm") }
 
-// policyFile is the source's name in a policy's folder.
-func (n native) policyFile() string { return "policy" + filepath.Ext(n.source) }
-
-// toolchain is the version whose output is committed, and how it is run.
-func (n native) toolchain() (string, func(context.Context, string) (*toolchain.Module, error)) {
-	if filepath.Ext(n.source) == ".zig" {
-		return "zig 0.16.0", toolchain.Zig
-	}
-	return "clang 19.1.7", toolchain.C
-}
-
 func natives() []native {
-	all := []native{{"spend-cap", "c/examples/spend-cap.cpp", "c/holdfast.h", "c/examples/spend-cap-cpp.wasm"}}
-	for _, example := range []string{"tool-authz", "spend-cap", "residency"} {
-		all = append(all,
-			native{example, "c/examples/" + example + ".c", "c/holdfast.h", "c/examples/" + example + ".wasm"},
-			native{example, "zig/examples/" + example + ".zig", "zig/holdfast.zig", "zig/examples/" + example + ".wasm"})
+	all := []native{{"spend-cap", "c/examples/spend-cap-cpp.wasm"}}
+	for _, example := range guest.Examples() {
+		all = append(all, native{example, "c/examples/" + example + ".wasm"}, native{example, "zig/examples/" + example + ".wasm"})
 	}
 	return all
 }
 
-// project is the example as a policy's folder, with its source or its module.
-func (n native) project(t testing.TB, module bool) fstest.MapFS {
+// project is the example as a policy's folder with its committed module.
+func (n native) project(t testing.TB) fstest.MapFS {
 	t.Helper()
 	files := fstest.MapFS{}
 	add := func(to, from string) {
@@ -76,19 +57,14 @@ func (n native) project(t testing.TB, module bool) fstest.MapFS {
 	for _, e := range shared {
 		add(strings.Replace(e.Name(), "policy.yaml", "holdfast.yaml", 1), "examples/"+n.example+"/"+e.Name())
 	}
-	if module {
-		add("policy.wasm", n.wasm)
-		return files
-	}
-	add(n.policyFile(), n.source)
-	add(filepath.Base(n.sdk), n.sdk)
+	add("policy.wasm", n.wasm)
 	return files
 }
 
 // built is the package of the committed module, whose vectors have passed.
 func (n native) built(t testing.TB, h *loader.Host) *compiler.Built {
 	t.Helper()
-	b, err := compiler.BuildFS(context.Background(), n.project(t, true), compiler.Options{Loader: h, Prebuilt: true})
+	b, err := compiler.BuildFS(context.Background(), n.project(t), compiler.Options{Loader: h, Prebuilt: true})
 	if err != nil {
 		t.Fatalf("%s: %v", n.name(), err)
 	}
@@ -103,38 +79,6 @@ func newHost(t testing.TB, config engine.Config) *loader.Host {
 	}
 	t.Cleanup(func() { h.Close(context.Background()) })
 	return h
-}
-
-// TestNativeIsAsBuilt: the committed modules are what their sources give.
-func TestNativeIsAsBuilt(t *testing.T) {
-	for _, n := range natives() {
-		t.Run(n.name(), func(t *testing.T) {
-			dir := t.TempDir()
-			if err := os.CopyFS(dir, n.project(t, false)); err != nil {
-				t.Fatal(err)
-			}
-			version, build := n.toolchain()
-			m, err := build(t.Context(), dir)
-			if missing, ok := errors.AsType[*toolchain.MissingError](err); ok {
-				t.Skipf("not rebuilt here: %v", missing)
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			if m.Toolchain != version {
-				t.Skipf("committed modules are made by %s, here is %s", version, m.Toolchain)
-			}
-			if *update {
-				if err := os.WriteFile(n.wasm, m.Wasm, 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			committed, err := os.ReadFile(n.wasm)
-			if err != nil || !bytes.Equal(committed, m.Wasm) {
-				t.Errorf("%s differs from what %s gives: go test ./sdk/guest -run Native -native (%v)", n.wasm, n.source, err)
-			}
-		})
-	}
 }
 
 // TestNativeVectors runs the shared vectors, within the default fuel, and holds
