@@ -483,11 +483,12 @@ HF_OUT_OF_LINE_ bool hf_grow_(uint32_t bytes) {
   return true;
 }
 
-/* Bytes that are valid until the call ends; NULL makes it a guest error. */
-HF_OUT_OF_LINE_ uint8_t *hf_alloc_(uint32_t n) {
-  uint32_t left = (uint32_t)(hf_mem_.end - hf_mem_.top);
-  n = (n + 7) & ~7u;
-  if (n > left && !hf_grow_(n - left)) return hf_fail(), (uint8_t *)0;
+/* Memory for so many bytes, which holds anything, valid until the call ends.
+ * It is not cleared, and there is no way to give it back. NULL makes the decision a
+ * guest error. */
+HF_OUT_OF_LINE_ void *hf_alloc(uint32_t bytes) {
+  uint32_t left = (uint32_t)(hf_mem_.end - hf_mem_.top), n = (bytes + 7) & ~7u;
+  if (n < bytes || (n > left && !hf_grow_(n - left))) return hf_fail(), (void *)0;
   uint8_t *at = hf_mem_.top;
   hf_mem_.top += n;
   return at;
@@ -528,7 +529,7 @@ HF_OUT_OF_LINE_ uint8_t *hf_reserve_(hf_line *line, uint32_t n) {
   if (n <= line->room_ - len) return at + len;
   bool last = at && at + line->room_ == hf_mem_.top;
   uint32_t room = (2 * (len + n) + 64) & ~7u;
-  uint8_t *to = hf_alloc_(last ? room - line->room_ : room);
+  uint8_t *to = (uint8_t *)hf_alloc(last ? room - line->room_ : room);
   if (!to) return 0;
   if (!last) {
     if (len) __builtin_memcpy(to, at, len);
@@ -712,8 +713,8 @@ HF_FN_ void hf_sort_members_(hf_member_ *m, uint32_t n) {
 /* Puts the n members that begin at p, and have size bytes, into their order. */
 HF_OUT_OF_LINE_ void hf_sort_(uint8_t *p, uint32_t size, uint32_t n) {
   uint8_t *top = hf_mem_.top;
-  uint8_t *copy = hf_alloc_(size);
-  hf_member_ *m = (hf_member_ *)(void *)hf_alloc_(n * (uint32_t)sizeof(hf_member_));
+  uint8_t *copy = (uint8_t *)hf_alloc(size);
+  hf_member_ *m = (hf_member_ *)hf_alloc(n * (uint32_t)sizeof(hf_member_));
   if (!copy || !m) return;
   __builtin_memcpy(copy, p, size);
   const uint8_t *from = copy;
@@ -798,7 +799,7 @@ typedef struct {
 } hf_decision;
 
 HF_OUT_OF_LINE_ void hf_reason_add_(hf_decision *d, const uint8_t *code, uint32_t code_len, const uint8_t *text, uint32_t text_len) {
-  hf_reason_ *r = (hf_reason_ *)(void *)hf_alloc_(sizeof(hf_reason_));
+  hf_reason_ *r = (hf_reason_ *)hf_alloc(sizeof(hf_reason_));
   if (!r) return;
   r->next = 0;
   r->code.at = code;
@@ -828,7 +829,7 @@ HF_FN_ void hf_doc_init_(hf_doc *doc) {
 /* Adds something that the asker must do, and returns its properties: a document
  * in which a map is open already, and which need not be closed. id may be empty. */
 HF_OUT_OF_LINE_ hf_doc *hf_obligation(hf_decision *d, hf_text id, hf_text type) {
-  hf_obligation_ *o = (hf_obligation_ *)(void *)hf_alloc_(sizeof(hf_obligation_));
+  hf_obligation_ *o = (hf_obligation_ *)hf_alloc(sizeof(hf_obligation_));
   if (!o) return 0;
   o->next = 0;
   o->id = id;
@@ -842,7 +843,7 @@ HF_OUT_OF_LINE_ hf_doc *hf_obligation(hf_decision *d, hf_text id, hf_text type) 
 
 /* The document that the decision carries beside its verdict: one item is put into it. */
 HF_FN_ hf_doc *hf_value_of(hf_decision *d) {
-  if (!d->value_ && (d->value_ = (hf_doc *)(void *)hf_alloc_(sizeof(hf_doc)))) hf_doc_init_(d->value_);
+  if (!d->value_ && (d->value_ = (hf_doc *)hf_alloc(sizeof(hf_doc)))) hf_doc_init_(d->value_);
   return d->value_;
 }
 
@@ -908,7 +909,7 @@ HF_FN_ uint64_t hf_settle_(hf_decision *d, uint32_t *reasons, uint32_t *obligati
 HF_OUT_OF_LINE_ uint64_t hf_finish_(hf_decision *d) {
   uint32_t reasons = 0, obligations = 0;
   uint64_t bound = hf_settle_(d, &reasons, &obligations);
-  uint8_t *out = hf_mem_.failed || bound > 2 * HF_MAX_OUTPUT ? 0 : hf_alloc_((uint32_t)bound);
+  uint8_t *out = hf_mem_.failed || bound > 2 * HF_MAX_OUTPUT ? 0 : (uint8_t *)hf_alloc((uint32_t)bound);
   if (!out) return 0;
   uint8_t *p = out;
   *p++ = (uint8_t)(0xa1 + (d->value_ != 0) + (reasons > 0) + (obligations > 0));
@@ -968,7 +969,7 @@ HF_EXPORT_("holdfast_alloc") uint8_t *holdfast_alloc(uint32_t len) {
   hf_mem_.failed = false;
   hf_mem_.top = hf_mem_.floor;
   uint32_t below = hf_mem_.ready ? 0 : (len + HF_KEEP_EXTRA + 7) & ~7u;
-  uint8_t *at = hf_alloc_(below + len);
+  uint8_t *at = (uint8_t *)hf_alloc(below + len);
   hf_mem_.input = at ? at + below : 0;
   hf_mem_.input_len = len;
   return hf_mem_.input;

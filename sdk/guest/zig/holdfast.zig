@@ -515,8 +515,20 @@ noinline fn allocate(n: usize) usize {
 }
 
 fn create(T: type) ?*T {
-    const at = allocate(@sizeOf(T));
-    return if (at == 0) null else @ptrFromInt(at);
+    const one = alloc(T, 1) orelse return null;
+    return &one[0];
+}
+
+/// Memory for n items, valid until the call ends. It is not cleared, and there is
+/// no way to give it back. Null makes the decision a guest error.
+pub fn alloc(T: type, n: usize) ?[]T {
+    comptime std.debug.assert(@alignOf(T) <= 8);
+    if (n > (1 << 30) / @max(1, @sizeOf(T))) {
+        fail();
+        return null;
+    }
+    const at = allocate(n * @sizeOf(T));
+    return if (at == 0) null else @as([*]T, @ptrFromInt(at))[0..n];
 }
 
 noinline fn keepBytes(b: []const u8) ?[]const u8 {
@@ -786,12 +798,10 @@ const Sorted = struct {
 /// Puts the n members that begin at p, and have size bytes, into their order.
 noinline fn sort(p: [*]u8, size: usize, n: usize) void {
     const top = memory.top;
-    const copied = allocate(size);
-    const table = allocate(n * @sizeOf(Sorted));
-    if (copied == 0 or table == 0) return;
-    const m = @as([*]Sorted, @ptrFromInt(table))[0..n];
-    var from: [*]const u8 = @ptrFromInt(copied);
-    @memcpy(@as([*]u8, @ptrFromInt(copied)), p[0..size]);
+    const copied = alloc(u8, size) orelse return;
+    const m = alloc(Sorted, n) orelse return;
+    var from: [*]const u8 = copied.ptr;
+    @memcpy(copied, p[0..size]);
     for (m) |*member| {
         member.at = from;
         from = skip(skip(from));
