@@ -767,7 +767,7 @@ HF_OUT_OF_LINE_ const uint8_t *hf_copy_(hf_doc *doc, const uint8_t *p, uint32_t 
  * the decision a guest error. */
 HF_FN_ void hf_put_value(hf_doc *doc, hf_value v) {
   if (!v) return hf_fail();
-  if (hf_item_next_(doc, 0)) hf_copy_(doc, hf_at_(v), doc->depth_);
+  if (hf_item_next_(doc, 1)) hf_copy_(doc, hf_at_(v), doc->depth_);
 }
 
 /* A whole document as a value, valid until more is put; NULL when it is not

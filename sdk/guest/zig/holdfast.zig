@@ -674,7 +674,7 @@ pub const Doc = struct {
     /// the decision a guest error.
     pub fn putValue(d: *Doc, v: Value) void {
         const p = v.item orelse return fail();
-        if (d.item(0) != null) _ = d.copy(p, d.depth);
+        if (d.item(1) != null) _ = d.copy(p, d.depth);
     }
 
     pub fn openMap(d: *Doc) void {
