@@ -1,11 +1,10 @@
 package jetstream
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"log/slog"
-	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -16,119 +15,123 @@ import (
 	"github.com/holdfast-policy/holdfast/sdk/wire"
 )
 
-// localStream is the edge's own stream of policies.
-const localStream = "POLICY"
-
-// checkFeeds is how often an edge looks whether its consumers are still there:
-// a region may have lost its streams.
-const checkFeeds = 15 * time.Second
-
-// A Source gives an edge the releases of its tenant. A stream on the edge's own
-// server sources the policies of every region, so that either region suffices
-// and what has arrived needs neither. It is a runtime/loader.Source.
+// A Source gives an edge the signed objects of its tenant, of every region, so
+// that either region suffices, and takes its attestations. It is a
+// runtime/loader.Source.
 type Source struct {
-	// Conn is a connection to the edge's own server.
+	// Conn is a connection to the edge's own server, or to servers that the user
+	// runs.
 	Conn         *bus.Conn
 	Tenant, Node string
-	// Regions are the names of the regions.
+	// Regions are the names of the regions, the home region first.
 	Regions []string
 	Log     *slog.Logger
 }
 
-func (s *Source) local() *bus.Stream { return s.Conn.Stream(s.Node, localStream) }
+func (s *Source) region(name string) link { return up(s.Conn, s.Tenant, name, s.Node) }
 
-func (s *Source) region(name string) Region { return Region{s.Conn, s.Tenant, name} }
-
-// feed is how the local stream reads a region's policies.
-func (s *Source) feed(region string) bus.Source {
-	return bus.Source{
-		Domain: region, Stream: policyStream(s.Tenant),
-		Consumer: "EDGE_" + s.Node, Deliver: "hf." + s.Tenant + "." + region + ".deliver." + s.Node,
-	}
-}
-
-// Watch calls release with the envelope of every release that is there and of
-// those which come, each once, those that are there in the order of their
-// epochs, until ctx ends. A release's packages are there before it. Envelopes
-// are not verified.
-func (s *Source) Watch(ctx context.Context, release func(envelope []byte)) error {
-	if err := s.local().Ensure(ctx, bus.StreamConfig{MaxMsgSize: maxMessage, Announce: announce(s.Tenant, s.Node)}); err != nil {
-		return err
-	}
+// Watch calls deliver with the envelope of every signed object that any region
+// has for this node and of those which come - trust roots, kills and lifts,
+// releases, rollout orders, the node's own enrolments, and heartbeats - until ctx
+// ends, possibly from several goroutines. What is there comes in the order in
+// which it can be believed; the same object may come more than once. A release's
+// packages are in the region before it. Envelopes are not verified.
+func (s *Source) Watch(ctx context.Context, deliver func(envelope []byte)) error {
 	ctx, cancel := context.WithCancel(ctx)
-	var feeding sync.WaitGroup
-	defer feeding.Wait()
+	var running sync.WaitGroup
+	defer running.Wait()
 	defer cancel()
-	feeding.Go(func() { s.keepFed(ctx) })
-	seen := map[wire.Digest]bool{}
-	releases := "hf." + s.Tenant + ".*.pol.rel.*"
-	return s.local().Follow(ctx, 1, releases, announce(s.Tenant, s.Node)+"."+releases, poll, func(group []bus.Msg) error {
-		for _, m := range inOrder(group) {
-			if d := wire.Sum(m.Data); !seen[d] {
-				seen[d] = true
-				release(m.Data)
-			}
-		}
-		return nil
-	})
-}
-
-// inOrder returns the releases of a group by their epochs.
-func inOrder(group []bus.Msg) []bus.Msg {
-	type entry struct {
-		epoch uint64
-		msg   bus.Msg
-	}
-	var entries []entry
-	for _, m := range group {
-		if epoch, ok := parseRelease(m.Subject); ok {
-			entries = append(entries, entry{epoch, m})
+	seen := &recent{}
+	once := func(envelope []byte) {
+		if seen.add(wire.Sum(envelope)) {
+			deliver(envelope)
 		}
 	}
-	slices.SortStableFunc(entries, func(a, b entry) int { return cmp.Compare(a.epoch, b.epoch) })
-	out := make([]bus.Msg, len(entries))
-	for i, e := range entries {
-		out[i] = e.msg
-	}
-	return out
-}
-
-// keepFed makes each region's durable consumer as soon as the region can be
-// reached, and again if it is lost.
-func (s *Source) keepFed(ctx context.Context) {
-	var feeding sync.WaitGroup
-	defer feeding.Wait()
-	var adding sync.Mutex // a stream's sources are read, then written
 	for _, region := range s.Regions {
-		feeding.Go(func() {
-			for ctx.Err() == nil {
-				wait := checkFeeds
-				if err := s.feedFrom(ctx, region, &adding); err != nil {
-					s.Log.Debug("policy source", "region", region, "err", err)
-					wait = retry
+		wake := make(chan struct{}, 1)
+		if err := s.listen(ctx, region, once, deliver, wake); err != nil {
+			return err
+		}
+		running.Go(func() {
+			s.region(region).follow(ctx, askObjects, wake, func(items []item) error { // ends with ctx only
+				objects := make([]Object, len(items))
+				for i, it := range items {
+					objects[i] = Object{Name: it.Name, Seq: it.Seq, Data: it.Data}
 				}
-				sleep(ctx, wait)
-			}
+				inOrder(objects)
+				for _, o := range objects {
+					once(o.Data)
+				}
+				return nil
+			})
 		})
 	}
+	<-ctx.Done()
+	return ctx.Err()
 }
 
-func (s *Source) feedFrom(ctx context.Context, region string, adding *sync.Mutex) error {
-	src := s.feed(region)
-	if err := s.region(region).policies().Feed(ctx, src); err != nil {
+// listen delivers what a region says by itself. The first heartbeat after a
+// silence wakes: something may have been missed.
+func (s *Source) listen(ctx context.Context, region string, once, deliver func([]byte), wake chan<- struct{}) error {
+	p := prefix(s.Tenant, region)
+	announced := announce(s.Tenant, region) + "." + p + "pol."
+	var heard time.Time // of the heartbeats' goroutine
+	subscribe := func(subject string, f func([]byte)) error {
+		stop, err := s.Conn.Subscribe(ctx, subject, func(m bus.Msg) { f(m.Data) })
+		if err == nil {
+			context.AfterFunc(ctx, stop)
+		}
 		return err
 	}
-	adding.Lock()
-	defer adding.Unlock()
-	return s.local().AddSource(ctx, src)
+	errs := []error{
+		subscribe(p+"hb", func(env []byte) {
+			if time.Since(heard) > askEvery+askEvery/2 {
+				select {
+				case wake <- struct{}{}:
+				default:
+				}
+			}
+			heard = time.Now()
+			deliver(env)
+		}),
+		subscribe(p+"kill", once),
+	}
+	for _, kind := range []string{kindRoot + ".*", kindRelease + ".*", kindOrder + ".>", kindKill + ".*", kindLift + ".*", kindEnrolment + "." + s.Node + ".*"} {
+		errs = append(errs, subscribe(announced+kind, once))
+	}
+	return errors.Join(errs...)
+}
+
+// recent remembers the digests of what was delivered, up to a bound: beyond it
+// the oldest half is forgotten, and comes again.
+type recent struct {
+	mu         sync.Mutex
+	young, old map[wire.Digest]bool
+}
+
+const maxRecent = 1 << 14
+
+// add reports whether d is new.
+func (r *recent) add(d wire.Digest) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.young[d] || r.old[d] {
+		return false
+	}
+	if r.young == nil || len(r.young) >= maxRecent/2 {
+		r.old, r.young = r.young, map[wire.Digest]bool{}
+	}
+	r.young[d] = true
+	return true
 }
 
 // Package returns the package (.hfp) with that digest, which is at most maxSize
-// bytes uncompressed, from the edge's own stream. Its content has that digest.
+// bytes uncompressed, from the first region that has it. Its content has that
+// digest.
 func (s *Source) Package(ctx context.Context, digest wire.Digest, maxSize uint64) ([]byte, error) {
 	var errs []error
 	for _, name := range s.Regions {
-		content, err := s.region(name).fetch(ctx, s.local(), digest, maxSize)
+		content, err := s.region(name).fetch(ctx, digest, maxSize)
 		if err == nil {
 			return wire.Compress(content), nil
 		}
@@ -136,6 +139,33 @@ func (s *Source) Package(ctx context.Context, digest wire.Digest, maxSize uint64
 	}
 	return nil, errors.Join(errs...)
 }
+
+// Attest stores the node's newest attestation in every region; with first, also
+// as the first one of an epoch, unless there is one. Nil means that at least one
+// region has it on disk. It takes attestWithin at most.
+func (s *Source) Attest(ctx context.Context, first bool, epoch uint64, msg []byte) error {
+	ctx, cancel := context.WithTimeout(ctx, attestWithin)
+	defer cancel()
+	of := ""
+	if first {
+		of = decimal(epoch)
+	}
+	errs := make([]error, len(s.Regions))
+	var asking sync.WaitGroup
+	for i, region := range s.Regions {
+		asking.Go(func() { _, errs[i] = s.region(region).ask(ctx, askAttest, of, msg) })
+	}
+	asking.Wait()
+	for _, err := range errs {
+		if err == nil {
+			return nil
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// attestWithin bounds an attestation's way.
+const attestWithin = time.Second
 
 // A Sink ships an edge's records to one region. It is a runtime/ship.Sink.
 type Sink struct {
@@ -149,52 +179,81 @@ type Sink struct {
 // signed: when somebody else has written on the subject, the head is what the
 // ledger has counter-signed, and what follows is shipped again behind the junk.
 func (s Sink) Head(ctx context.Context, node, boot string) (last, fence uint64, err error) {
-	m, err := s.records().Last(ctx, s.record(node, boot))
+	a, err := s.up(node).ask(ctx, askHead+"."+boot, "", nil)
 	if errors.Is(err, bus.ErrNotFound) {
 		return 0, 0, nil
 	}
 	if err != nil {
 		return 0, 0, err
 	}
-	if b, err := audit.DecodeBatch(m.Data); err == nil && b.Tenant == s.Tenant && b.Node == node && b.Boot == boot {
+	fence, ok := number(a.Number)
+	if !ok {
+		return 0, 0, errors.New("region " + s.Name + ": the head has no sequence")
+	}
+	if b, err := audit.DecodeBatch(a.Data); err == nil && b.Tenant == s.Tenant && b.Node == node && b.Boot == boot {
 		if _, _, err := b.Verify(s.Node); err == nil {
-			return b.Last(), m.Seq, nil
+			return b.Last(), fence, nil
 		}
 	}
 	last, err = s.cosigned(ctx, node, boot)
-	return last, m.Seq, err
+	return last, fence, err
 }
 
+func (s Sink) up(node string) link { return up(s.Conn, s.Tenant, s.Name, node) }
+
 // cosigned is how much of a boot the region's ledger has counter-signed.
-func (s Sink) cosigned(ctx context.Context, node, boot string) (uint64, error) {
-	m, err := s.receipts().Last(ctx, s.receipt(node, boot))
-	if errors.Is(err, bus.ErrNotFound) {
-		return 0, nil
+func (s Sink) cosigned(ctx context.Context, node, boot string) (size uint64, err error) {
+	for cursor := ""; ; {
+		items, next, err := s.up(node).list(ctx, askReceipts, cursor)
+		if err != nil || len(items) == 0 {
+			return size, err
+		}
+		for _, it := range items {
+			r, err := audit.OpenReceipt(it.Data, s.Node, s.Ledger)
+			if err == nil && r.Tenant == s.Tenant && r.Node == node && r.Boot == boot { // others are as good as none
+				size = max(size, r.Size)
+			}
+		}
+		if cursor = next; ctx.Err() != nil {
+			return 0, ctx.Err()
+		}
 	}
-	if err != nil {
-		return 0, err
-	}
-	r, err := audit.OpenReceipt(m.Data, s.Node, s.Ledger)
-	if err != nil || r.Tenant != s.Tenant || r.Node != node || r.Boot != boot {
-		return 0, nil // as good as none: the ledger takes again what it has
-	}
-	return r.Size, nil
 }
 
 // Publish stores the frame behind the fence and returns the next fence. A nil
 // error means that the region has it on disk. After an error the frame may be
 // there or not: Head tells.
 func (s Sink) Publish(ctx context.Context, node, boot string, fence uint64, frame []byte) (uint64, error) {
-	return s.records().Append(ctx, s.record(node, boot), frame, fence)
+	a, err := s.up(node).ask(ctx, askRecords+"."+boot, decimal(fence), frame)
+	if err != nil {
+		return 0, err
+	}
+	seq, ok := number(a.Number)
+	if !ok {
+		return 0, errors.New("region " + s.Name + ": the batch has no sequence")
+	}
+	return seq, nil
 }
 
 // Receipts calls f with the last receipt of each boot of the node and with
 // those that come, until ctx ends. Receipts are not verified.
 func (s Sink) Receipts(ctx context.Context, node string, f func(receipt []byte)) error {
-	subject := s.receipt(node, "*")
-	return s.receipts().Follow(ctx, 1, subject, s.stored(subject), poll, func(group []bus.Msg) error {
-		for _, m := range group {
-			f(m.Data)
+	var giving sync.Mutex // f is called by one at a time
+	give := func(receipt []byte) {
+		giving.Lock()
+		defer giving.Unlock()
+		f(receipt)
+	}
+	stop, err := s.Conn.Subscribe(ctx, s.stored(s.receipt(node, "*")), func(m bus.Msg) { give(m.Data) })
+	if err != nil {
+		return err
+	}
+	defer stop()
+	return s.up(node).follow(ctx, askReceipts, nil, func(items []item) error {
+		for _, it := range items {
+			if strings.HasPrefix(it.Name, "rcpt.") {
+				give(it.Data)
+			}
 		}
 		return nil
 	})

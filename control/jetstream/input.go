@@ -30,7 +30,7 @@ func (in Input) Records(ctx context.Context, position string, take func(node, bo
 		after, _ = strconv.ParseUint(seq, 10, 63) // a damaged number counts as ""
 	}
 	subject := in.prefix() + "rec.>"
-	return in.records().Follow(ctx, after+1, subject, in.stored(subject), poll, func(group []bus.Msg) error {
+	return in.records().Follow(ctx, after+1, subject, []string{in.stored(subject)}, poll, func(group []bus.Msg) error {
 		for _, m := range group {
 			node, boot, ok := parseRecord(m.Subject)
 			if !ok {

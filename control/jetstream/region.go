@@ -14,7 +14,8 @@ import (
 )
 
 // ErrConflict means that the subject of an object already holds other bytes:
-// two releases with one epoch, or a blob that is not what its digest says.
+// two releases with one epoch, an order whose serial is taken, or a blob that is
+// not what its digest says.
 var ErrConflict = errors.New("another object has this name")
 
 // ErrNoPackage means that no region's stream has the whole package.
@@ -26,26 +27,45 @@ const (
 )
 
 // Create makes the region's streams, or brings them to this configuration:
-// policies (POL, immutable), record batches (REC) and the last receipt of each
-// boot (RCPT).
+// signed objects and blobs (POL, immutable), record batches (REC), the last
+// receipt of each boot (RCPT), attestations and the lease (STATE). It waits for
+// a cluster that has no leader yet until ctx ends.
 func (r Region) Create(ctx context.Context) error {
-	conf := func(kind string) bus.StreamConfig {
-		return bus.StreamConfig{Subjects: []string{r.prefix() + kind + ".>"}, MaxMsgSize: maxMessage, Announce: announce(r.Tenant, r.Name)}
+	conf := func(kinds ...string) bus.StreamConfig {
+		c := bus.StreamConfig{MaxMsgSize: maxMessage, Announce: announce(r.Tenant, r.Name), AnnounceData: true, Replicas: r.Replicas}
+		for _, k := range kinds {
+			c.Subjects = append(c.Subjects, r.prefix()+k)
+		}
+		return c
 	}
-	policies, records, receipts := conf("pol"), conf("rec"), conf("rcpt")
-	policies.Immutable, receipts.LastOnly = true, true
+	policies, records, receipts, state := conf("pol.>", "blob.>"), conf("rec.>"), conf("rcpt.>"), conf("att.*", "act.*.*", "lease")
+	policies.Immutable, receipts.LastOnly, state.LastOnly, records.AnnounceData = true, true, true, false
 	return errors.Join(
-		r.policies().Ensure(ctx, policies),
-		r.records().Ensure(ctx, records),
-		r.receipts().Ensure(ctx, receipts),
+		ensure(ctx, r.policies(), policies),
+		ensure(ctx, r.records(), records),
+		ensure(ctx, r.receipts(), receipts),
+		ensure(ctx, r.state(), state),
 	)
 }
 
-// Publish stores the packages (.hfp files) and, when all of them are
-// acknowledged, the release's envelope under its epoch. What is there already is left alone, so that a Publish which
-// failed can be repeated. ErrConflict when the epoch is taken by another
-// release.
-func (r Region) Publish(ctx context.Context, epoch uint64, envelope []byte, packages ...[]byte) error {
+func ensure(ctx context.Context, s *bus.Stream, c bus.StreamConfig) error {
+	for {
+		err := s.Ensure(ctx, c)
+		if !errors.Is(err, bus.ErrUnreachable) {
+			return err
+		}
+		if sleep(ctx, retry) != nil {
+			return err
+		}
+	}
+}
+
+// PublishRelease stores the packages (.hfp files) and, when all of them are
+// acknowledged, the release's envelope under its epoch. What is there already is
+// left alone, so that one which failed can be repeated. ErrConflict when the
+// epoch is taken by another release. Nil means that most of the region's servers
+// have it on disk.
+func (r Region) PublishRelease(ctx context.Context, epoch uint64, envelope []byte, packages ...[]byte) error {
 	for i, file := range packages {
 		content, err := wire.Decompress(file, MaxPackage)
 		if err != nil {
@@ -55,7 +75,86 @@ func (r Region) Publish(ctx context.Context, epoch uint64, envelope []byte, pack
 			return err
 		}
 	}
-	return r.create(ctx, r.release(epoch), envelope)
+	if err := r.create(ctx, r.pol(kindLead, decimal(epoch)), []byte(r.Name)); err != nil && !errors.Is(err, ErrConflict) {
+		return err // a conflict: the other region leads, and the release decides
+	}
+	return r.create(ctx, r.pol(kindRelease, decimal(epoch)), envelope)
+}
+
+// Publish is PublishRelease.
+func (r Region) Publish(ctx context.Context, epoch uint64, envelope []byte, packages ...[]byte) error {
+	return r.PublishRelease(ctx, epoch, envelope, packages...)
+}
+
+// Leader returns the region in which the release of an epoch was published,
+// whose hubs lead its rollout; "" when this region does not know it. Nobody
+// signed it: it says who acts, and every order says who did.
+func (r Region) Leader(ctx context.Context, epoch uint64) (string, error) {
+	m, err := r.policies().Last(ctx, r.pol(kindLead, decimal(epoch)))
+	if errors.Is(err, bus.ErrNotFound) {
+		return "", nil
+	}
+	return string(m.Data), err
+}
+
+// PutRoot stores a trust root's envelope; ErrConflict when the version is taken.
+func (r Region) PutRoot(ctx context.Context, version uint64, envelope []byte) error {
+	return r.create(ctx, r.pol(kindRoot, decimal(version)), envelope)
+}
+
+// PutOrder creates a rollout order; ErrConflict when somebody has created
+// another one of this serial. Nil means that the region has it on disk, and that
+// no other order of this serial can come after it.
+func (r Region) PutOrder(ctx context.Context, epoch, serial uint64, envelope []byte) error {
+	return r.create(ctx, r.pol(kindOrder, decimal(epoch), decimal(serial)), envelope)
+}
+
+// PutKill tells every node at once and stores the kill, whose digest names it.
+// An error means that it may not be stored; nodes may have heard it.
+func (r Region) PutKill(ctx context.Context, digest wire.Digest, envelope []byte) error {
+	return r.stop(ctx, kindKill, digest, envelope)
+}
+
+// PutLift is PutKill for a lift.
+func (r Region) PutLift(ctx context.Context, digest wire.Digest, envelope []byte) error {
+	return r.stop(ctx, kindLift, digest, envelope)
+}
+
+// stop tells before it stores: a region without a quorum must not keep a kill
+// back.
+func (r Region) stop(ctx context.Context, kind string, digest wire.Digest, envelope []byte) error {
+	return errors.Join(
+		r.Conn.Publish(r.prefix()+"kill", envelope),
+		r.create(ctx, r.pol(kind, digest.Hex()), envelope),
+	)
+}
+
+// PutEnrolment stores an enrolment; ErrConflict when the node has another one of
+// this serial.
+func (r Region) PutEnrolment(ctx context.Context, node string, serial uint64, envelope []byte) error {
+	if err := checkToken("node", node); err != nil {
+		return err
+	}
+	return r.create(ctx, r.pol(kindEnrolment, node, decimal(serial)), envelope)
+}
+
+// PutAccount stores the JWT of the tenant's account, such as one that revokes a
+// user, so that the servers of every region take it: serial is its second of issue.
+func (r Region) PutAccount(ctx context.Context, serial int64, token string) error {
+	return r.create(ctx, r.pol(kindAccount, decimal(uint64(serial))), []byte(token))
+}
+
+// Heartbeat tells every node that listens. A nil error promises nothing.
+func (r Region) Heartbeat(_ context.Context, envelope []byte) error {
+	return r.Conn.Publish(r.prefix()+"hb", envelope)
+}
+
+// Alarm tells whoever listens to alarms of that kind. A nil error promises nothing.
+func (r Region) Alarm(kind string, msg []byte) error {
+	if err := checkToken("alarm", kind); err != nil {
+		return err
+	}
+	return r.Conn.Publish(r.prefix()+"alarm."+kind, msg)
 }
 
 // upload stores the uncompressed content in chunks, so that one digest has one
@@ -74,14 +173,15 @@ func (r Region) upload(ctx context.Context, content []byte) error {
 	}
 }
 
-// create stores the first and only message of a subject.
+// create stores the first and only message of a subject. The same bytes again
+// are no error.
 func (r Region) create(ctx context.Context, subject string, data []byte) error {
 	_, err := r.policies().Append(ctx, subject, data, 0)
 	var taken *bus.FenceError
 	if !errors.As(err, &taken) {
 		return err
 	}
-	there, err := r.policies().Last(ctx, subject)
+	there, err := eventually(ctx, r.policies(), subject)
 	if err != nil {
 		return err
 	}
@@ -91,14 +191,28 @@ func (r Region) create(ctx context.Context, subject string, data []byte) error {
 	return nil
 }
 
-// Copy copies the policies that another region has into this one's streams,
-// in their order, until ctx ends. Every object is created at most once, so any
-// number of copies may run, both ways. It waits for a region that is away and
-// goes on within a second when it is back.
+// eventually reads a subject that is known to have a message: the replica that
+// answers may be a little behind.
+func eventually(ctx context.Context, s *bus.Stream, subject string) (bus.Msg, error) {
+	for wait := 2 * time.Millisecond; ; wait *= 2 {
+		m, err := s.Last(ctx, subject)
+		if !errors.Is(err, bus.ErrNotFound) || wait > patience || sleep(ctx, wait) != nil {
+			return m, err
+		}
+	}
+}
+
+// patience bounds the waits of eventually; all of them are twice as long.
+const patience = 256 * time.Millisecond
+
+// Copy copies the signed objects and blobs that another region has into this
+// one's stream, in their order, until ctx ends. Every object is created at most
+// once, so any number of copies may run, both ways. It waits for a region that
+// is away and goes on within a second when it is back.
 func (r Region) Copy(ctx context.Context, from Region, log *slog.Logger) error {
 	next := uint64(1)
 	for {
-		err := from.policies().Follow(ctx, next, from.prefix()+"pol.>", from.stored(from.prefix()+"pol.rel.*"), poll, func(group []bus.Msg) error {
+		err := from.policies().Follow(ctx, next, from.prefix()+">", []string{from.stored(from.prefix() + "pol.>")}, poll, func(group []bus.Msg) error {
 			for _, m := range group {
 				if err := r.copy(ctx, from, m, log); err != nil {
 					return err
@@ -130,32 +244,6 @@ func (r Region) copy(ctx context.Context, from Region, m bus.Msg, log *slog.Logg
 		return nil
 	}
 	return err
-}
-
-// fetch assembles a package's uncompressed content from the chunks that stream
-// holds under the region's prefix, at most max bytes, and checks its digest.
-func (r Region) fetch(ctx context.Context, stream *bus.Stream, digest wire.Digest, max uint64) ([]byte, error) {
-	var content []byte
-	for i := 0; ; i++ {
-		m, err := stream.Last(ctx, r.blob(digest, i))
-		if errors.Is(err, bus.ErrNotFound) {
-			return nil, fmt.Errorf("package %s, chunk %d of region %s: %w", digest, i, r.Name, ErrNoPackage)
-		}
-		if err != nil {
-			return nil, err
-		}
-		if len(m.Data) > ChunkSize || uint64(len(content)+len(m.Data)) > max {
-			return nil, fmt.Errorf("package %s of region %s: beyond %d bytes: %w", digest, r.Name, max, wire.ErrTooLarge)
-		}
-		content = append(content, m.Data...)
-		if len(m.Data) < ChunkSize {
-			break
-		}
-	}
-	if wire.Sum(content) != digest {
-		return nil, fmt.Errorf("package %s of region %s: the content has another digest", digest, r.Name)
-	}
-	return content, nil
 }
 
 func sleep(ctx context.Context, d time.Duration) error {

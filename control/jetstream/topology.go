@@ -1,12 +1,17 @@
 // Package jetstream is how Holdfast's planes meet over NATS: the names of
-// streams and subjects, a region's hub side (publish, copy between regions,
-// feed the ledger) and an edge's side (policy source, record sink).
+// streams and subjects, a region's hub side (publish, lead, copy between
+// regions, feed the ledger, answer edges) and an edge's side (source, sink).
+//
+// Edges do not touch JetStream. They ask the gate, which every hub server runs:
+// JetStream answers to whatever subject a request names, with the server's own
+// authority, and that subject may be one that a stream stores.
 //
 // Nothing here verifies signatures: envelopes and batches are carried as they
 // are, and whoever uses them verifies them first.
 package jetstream
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 	"unicode"
@@ -26,38 +31,74 @@ const MaxPackage = 64 << 20
 const maxMessage = 1 << 20
 
 // A Region is one tenant's part of a region: its streams, seen through any
-// connection of the tenant's account.
+// connection that may use them. Edges use a Link.
 type Region struct {
 	Conn         *bus.Conn
 	Tenant, Name string
+	// NoDomain is for servers that the user runs without a JetStream domain;
+	// otherwise the domain is the region's name.
+	NoDomain bool
+	// Replicas is on how many servers each stream is; 0 is 1.
+	Replicas int
 }
 
-func (r Region) policies() *bus.Stream { return r.Conn.Stream(r.Name, policyStream(r.Tenant)) }
-func (r Region) records() *bus.Stream  { return r.Conn.Stream(r.Name, "REC_"+r.Tenant) }
-func (r Region) receipts() *bus.Stream { return r.Conn.Stream(r.Name, "RCPT_"+r.Tenant) }
+func (r Region) stream(kind string) *bus.Stream {
+	domain := r.Name
+	if r.NoDomain {
+		domain = ""
+	}
+	return r.Conn.Stream(domain, kind+"_"+r.Tenant)
+}
 
-func policyStream(tenant string) string { return "POL_" + tenant }
+func (r Region) policies() *bus.Stream { return r.stream("POL") }
+func (r Region) records() *bus.Stream  { return r.stream("REC") }
+func (r Region) receipts() *bus.Stream { return r.stream("RCPT") }
+func (r Region) state() *bus.Stream    { return r.stream("STATE") }
 
 // prefix begins every subject that the region's streams take.
-func (r Region) prefix() string { return "hf." + r.Tenant + "." + r.Name + "." }
+func (r Region) prefix() string { return prefix(r.Tenant, r.Name) }
+
+func prefix(tenant, region string) string { return "hf." + tenant + "." + region + "." }
 
 // stored matches the announcements of a region's streams for a subject: what
 // is announced is on disk.
 func (r Region) stored(subject string) string { return announce(r.Tenant, r.Name) + "." + subject }
 
-// announce begins the subjects on which a domain announces what it stored.
-func announce(tenant, domain string) string { return "hf." + tenant + ".stored." + domain }
+// announce begins the subjects on which a region announces what it stored.
+func announce(tenant, region string) string { return "hf." + tenant + ".stored." + region }
+
+func (r Region) pol(name ...string) string { return r.prefix() + "pol." + strings.Join(name, ".") }
 
 func (r Region) blob(d wire.Digest, chunk int) string {
-	return r.prefix() + "pol.blob." + d.Hex() + "." + strconv.Itoa(chunk)
-}
-
-func (r Region) release(epoch uint64) string {
-	return r.prefix() + "pol.rel." + strconv.FormatUint(epoch, 10)
+	return r.prefix() + "blob." + d.Hex() + "." + strconv.Itoa(chunk)
 }
 
 func (r Region) record(node, boot string) string  { return r.prefix() + "rec." + node + "." + boot }
 func (r Region) receipt(node, boot string) string { return r.prefix() + "rcpt." + node + "." + boot }
+
+func (r Region) attestation(node string) string { return r.prefix() + "att." + node }
+func (r Region) activation(node, epoch string) string {
+	return r.prefix() + "act." + node + "." + epoch
+}
+
+func decimal(n uint64) string { return strconv.FormatUint(n, 10) }
+
+// number reads what decimal wrote, and nothing else.
+func number(s string) (uint64, bool) {
+	n, err := strconv.ParseUint(s, 10, 64)
+	return n, err == nil && decimal(n) == s
+}
+
+// checkToken refuses what is no single token of a subject.
+func checkToken(what, s string) error {
+	if s == "" || len(s) > maxToken || token(s) != s {
+		return fmt.Errorf("%s %.80q is no part of a subject", what, s)
+	}
+	return nil
+}
+
+// maxToken bounds one part of a subject, in bytes.
+const maxToken = 256
 
 // A Form is how a live decision is encoded.
 type Form string
@@ -97,16 +138,6 @@ func token(s string) string {
 		}
 		return c
 	}, s)
-}
-
-// parseRelease returns the epoch in a release's subject.
-func parseRelease(subject string) (epoch uint64, ok bool) {
-	t := strings.Split(subject, ".")
-	if len(t) != 6 || t[0] != "hf" || t[3] != "pol" || t[4] != "rel" {
-		return 0, false
-	}
-	epoch, err := strconv.ParseUint(t[5], 10, 64)
-	return epoch, err == nil && strconv.FormatUint(epoch, 10) == t[5]
 }
 
 // parseRecord returns whose records are on a subject.

@@ -112,6 +112,7 @@ func (h *Hub) run(cfg HubConfig, region jetstream.Region) {
 		})
 	}
 	start("ledger", func() error { return h.ledger.Run(ctx) })
+	start("gate", func() error { return jetstream.NewGate(region, cfg.Log).Run(ctx) })
 	for _, peer := range cfg.Peers {
 		from := jetstream.Region{Conn: h.conn, Tenant: cfg.Tenant, Name: peer}
 		start("copying from "+peer, func() error { return region.Copy(ctx, from, cfg.Log) })

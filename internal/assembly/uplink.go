@@ -54,7 +54,7 @@ func newUplink(ctx context.Context, cfg EdgeConfig) (*uplink, error) {
 		return nil, err
 	}
 	u.conn, err = bus.Connect(ctx, bus.Config{
-		Server: u.server, User: cfg.Login.User, Password: cfg.Login.Password, Name: "node " + cfg.Node, Log: cfg.Log,
+		Server: u.server, Name: "node " + cfg.Node, Log: cfg.Log,
 	})
 	if err != nil {
 		u.close()

@@ -85,15 +85,13 @@ func TestImmutableRefusesASecondMessageWithoutAnyFence(t *testing.T) {
 func TestAbsentStreamIsUnreachableWithinTheBound(t *testing.T) {
 	c := connect(t)
 	for name, f := range map[string]func(context.Context, *bus.Stream) error{
-		"append":     func(ctx context.Context, s *bus.Stream) error { _, err := s.Append(ctx, "s.a", nil, 0); return err },
-		"put":        func(ctx context.Context, s *bus.Stream) error { return s.Put(ctx, "s.a", nil) },
-		"last":       func(ctx context.Context, s *bus.Stream) error { _, err := s.Last(ctx, "s.a"); return err },
-		"next":       func(ctx context.Context, s *bus.Stream) error { _, err := s.Next(ctx, 1, ">"); return err },
-		"ensure":     func(ctx context.Context, s *bus.Stream) error { return s.Ensure(ctx, bus.StreamConfig{}) },
-		"add source": func(ctx context.Context, s *bus.Stream) error { return s.AddSource(ctx, bus.Source{}) },
-		"feed": func(ctx context.Context, s *bus.Stream) error {
-			return s.Feed(ctx, bus.Source{Consumer: "c", Deliver: "d"})
-		},
+		"append": func(ctx context.Context, s *bus.Stream) error { _, err := s.Append(ctx, "s.a", nil, 0); return err },
+		"put":    func(ctx context.Context, s *bus.Stream) error { return s.Put(ctx, "s.a", nil) },
+		"last":   func(ctx context.Context, s *bus.Stream) error { _, err := s.Last(ctx, "s.a"); return err },
+		"next":   func(ctx context.Context, s *bus.Stream) error { _, err := s.Next(ctx, 1, ">"); return err },
+		"ensure": func(ctx context.Context, s *bus.Stream) error { return s.Ensure(ctx, bus.StreamConfig{}) },
+		"purge":  func(ctx context.Context, s *bus.Stream) error { return s.Purge(ctx, "s.a") },
+		"batch":  func(ctx context.Context, s *bus.Stream) error { _, err := s.Batch(ctx, 1, ">", 10, 1000); return err },
 	} {
 		start := time.Now()
 		if err := f(t.Context(), c.Stream("nowhere", "S")); !errors.Is(err, bus.ErrUnreachable) {
@@ -133,7 +131,7 @@ func TestFollowGivesOrderAndEveryMessageOnce(t *testing.T) {
 	go put(n/2, n)
 	var got []string
 	done := errors.New("done")
-	err := s.Follow(ctx, 1, "s.>", "s.>", time.Minute, func(group []bus.Msg) error {
+	err := s.Follow(ctx, 1, "s.>", []string{"s.>"}, time.Minute, func(group []bus.Msg) error {
 		for _, m := range group {
 			got = append(got, string(m.Data))
 		}
@@ -187,7 +185,7 @@ func TestFollowBeginsAnewWithAnotherStream(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer far.Close()
-	go far.Stream("ra", "S").Follow(ctx, 1, "s.>", "s.>", 50*time.Millisecond, func(group []bus.Msg) error {
+	go far.Stream("ra", "S").Follow(ctx, 1, "s.>", []string{"s.>"}, 50*time.Millisecond, func(group []bus.Msg) error {
 		for _, m := range group {
 			got <- string(m.Data)
 		}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -40,17 +41,12 @@ type StreamConfig struct {
 	// LastOnly keeps the last message of each subject.
 	LastOnly bool
 	// Announce is a subject's beginning under which the subject of each message
-	// is published, without its data, when the message is stored; "" for none.
-	Announce string
-}
-
-// A Source is a stream of another domain that one of ours copies. It is read
-// through a durable consumer, which Feed makes there; AddSource comes after it,
-// because a source without its consumer is not tried again for ten seconds.
-type Source struct {
-	Domain, Stream string
-	// Consumer is the durable's name, Deliver the subject it sends to.
-	Consumer, Deliver string
+	// is published when the message is stored; "" for none. AnnounceData adds the
+	// message's data.
+	Announce     string
+	AnnounceData bool
+	// Replicas is on how many servers the stream is; 0 is 1.
+	Replicas int
 }
 
 // FenceError says that a subject's last message was not the expected one: the
@@ -65,14 +61,13 @@ func (e *FenceError) Error() string {
 	return fmt.Sprintf("%s: last message is not at sequence %d", e.Subject, e.Fence)
 }
 
-// Ensure creates the stream or brings it to this configuration. Its sources
-// stay as they are.
+// Ensure creates the stream or brings it to this configuration.
 func (s *Stream) Ensure(ctx context.Context, c StreamConfig) error {
 	if s.err != nil {
 		return s.err
 	}
 	conf := jetstream.StreamConfig{
-		Name: s.name, Subjects: c.Subjects, Storage: jetstream.FileStorage, Replicas: 1,
+		Name: s.name, Subjects: c.Subjects, Storage: jetstream.FileStorage, Replicas: max(c.Replicas, 1),
 		MaxMsgSize: int32(c.MaxMsgSize), DenyDelete: true, AllowDirect: true,
 	}
 	switch {
@@ -82,69 +77,23 @@ func (s *Stream) Ensure(ctx context.Context, c StreamConfig) error {
 		conf.MaxMsgsPerSubject, conf.DenyDelete = 1, false
 	}
 	if c.Announce != "" {
-		conf.RePublish = &jetstream.RePublish{Source: ">", Destination: c.Announce + ".>", HeadersOnly: true}
+		conf.RePublish = &jetstream.RePublish{Source: ">", Destination: c.Announce + ".>", HeadersOnly: !c.AnnounceData}
 	}
 	ctx, cancel := bounded(ctx)
 	defer cancel()
-	there, err := s.js.Stream(ctx, s.name)
+	_, err := s.js.Stream(ctx, s.name)
 	switch {
 	case err == nil:
-		conf.Sources = there.CachedInfo().Config.Sources
 		_, err = s.js.UpdateStream(ctx, conf)
 	case errors.Is(err, jetstream.ErrStreamNotFound):
 		_, err = s.js.CreateStream(ctx, conf)
 	}
+	var api *jetstream.APIError
+	if errors.As(err, &api) && api.Code == 503 {
+		err = fmt.Errorf("%w: %w", ErrUnreachable, err) // a cluster without a leader
+	}
 	if err != nil {
 		return fmt.Errorf("stream %s of %s: %w", s.name, s.domain, unreachable(err))
-	}
-	return nil
-}
-
-// AddSource makes the stream copy src, unless it does.
-func (s *Stream) AddSource(ctx context.Context, src Source) error {
-	if s.err != nil {
-		return s.err
-	}
-	ctx, cancel := bounded(ctx)
-	defer cancel()
-	there, err := s.js.Stream(ctx, s.name)
-	if err != nil {
-		return fmt.Errorf("stream %s of %s: %w", s.name, s.domain, unreachable(err))
-	}
-	conf := there.CachedInfo().Config
-	prefix := "$JS." + src.Domain + ".API"
-	for _, have := range conf.Sources {
-		if have.Name == src.Stream && have.External != nil && have.External.APIPrefix == prefix {
-			return nil
-		}
-	}
-	conf.Sources = append(conf.Sources, &jetstream.StreamSource{
-		Name:     src.Stream,
-		External: &jetstream.ExternalStream{APIPrefix: prefix},
-		Consumer: &jetstream.StreamConsumerSource{Name: src.Consumer, DeliverSubject: src.Deliver},
-	})
-	if _, err := s.js.UpdateStream(ctx, conf); err != nil {
-		return fmt.Errorf("source %s of %s: %w", src.Stream, src.Domain, unreachable(err))
-	}
-	return nil
-}
-
-// Feed makes the durable consumer on s through which src is read, unless it is
-// there. It acknowledges by flow control, in order and without loss (ADR-60).
-func (s *Stream) Feed(ctx context.Context, src Source) error {
-	if s.err != nil {
-		return s.err
-	}
-	ctx, cancel := bounded(ctx)
-	defer cancel()
-	_, err := s.js.CreateOrUpdatePushConsumer(ctx, s.name, jetstream.ConsumerConfig{
-		Durable: src.Consumer, Name: src.Consumer, DeliverSubject: src.Deliver,
-		AckPolicy: jetstream.AckFlowControlPolicy, MaxAckPending: 1000, MaxDeliver: -1,
-		FlowControl: true, IdleHeartbeat: time.Second,
-		DeliverPolicy: jetstream.DeliverAllPolicy, ReplayPolicy: jetstream.ReplayInstantPolicy,
-	})
-	if err != nil {
-		return fmt.Errorf("consumer %s on %s of %s: %w", src.Consumer, s.name, s.domain, unreachable(err))
 	}
 	return nil
 }
@@ -180,7 +129,7 @@ func (s *Stream) publish(ctx context.Context, subject string, data []byte, opts 
 	if err != nil {
 		return 0, fmt.Errorf("append to %s: %w", subject, unreachable(err))
 	}
-	if ack.Stream != s.name || ack.Domain != s.domain {
+	if ack.Stream != s.name || s.domain != "" && ack.Domain != s.domain {
 		return 0, fmt.Errorf("append to %s: acknowledged by stream %s of %s, not %s of %s", subject, ack.Stream, ack.Domain, s.name, s.domain)
 	}
 	return ack.Sequence, nil
@@ -197,8 +146,16 @@ func (s *Stream) Next(ctx context.Context, seq uint64, subject string) (Msg, err
 	return s.get(ctx, map[string]any{"seq": max(seq, 1), "next_by_subj": subject})
 }
 
+// api begins the subjects of the stream's JetStream API.
+func (s *Stream) api() string {
+	if s.domain == "" {
+		return "$JS.API."
+	}
+	return "$JS." + s.domain + ".API."
+}
+
 // get asks the stream directly, without a consumer: nothing has to be built up
-// again after a cut.
+// again after a cut. Any replica answers, and may be a little behind.
 func (s *Stream) get(ctx context.Context, query map[string]any) (Msg, error) {
 	ask, err := json.Marshal(query)
 	if err != nil {
@@ -206,26 +163,88 @@ func (s *Stream) get(ctx context.Context, query map[string]any) (Msg, error) {
 	}
 	ctx, cancel := bounded(ctx)
 	defer cancel()
-	reply, err := s.conn.nc.RequestWithContext(ctx, "$JS."+s.domain+".API.DIRECT.GET."+s.name, ask)
+	reply, err := s.conn.nc.RequestWithContext(ctx, s.api()+"DIRECT.GET."+s.name, ask)
 	if err != nil {
 		return Msg{}, fmt.Errorf("read %s of %s: %w", s.name, s.domain, unreachable(err))
 	}
+	m, err := stored(reply)
+	if err != nil {
+		return Msg{}, fmt.Errorf("read %s of %s, %s: %w", s.name, s.domain, ask, err)
+	}
+	return m, nil
+}
+
+// stored reads the answer to a direct get.
+func stored(reply *nats.Msg) (Msg, error) {
 	switch status := reply.Header.Get("Status"); status {
 	case "":
 	case "404":
-		return Msg{}, fmt.Errorf("read %s of %s, %s: %w", s.name, s.domain, ask, ErrNotFound)
+		return Msg{}, ErrNotFound
 	default:
-		return Msg{}, fmt.Errorf("read %s of %s: status %.40q", s.name, s.domain, status)
+		return Msg{}, fmt.Errorf("status %.40q", status)
 	}
 	seq, err := strconv.ParseUint(reply.Header.Get(jetstream.SequenceHeader), 10, 64)
 	if err != nil || seq == 0 {
-		return Msg{}, fmt.Errorf("read %s of %s: no sequence in the reply", s.name, s.domain)
+		return Msg{}, errors.New("no sequence in the reply")
 	}
 	at, err := time.Parse(time.RFC3339Nano, reply.Header.Get(jetstream.TimeStampHeaer))
 	if err != nil {
-		return Msg{}, fmt.Errorf("read %s of %s: %w", s.name, s.domain, err)
+		return Msg{}, err
 	}
 	return Msg{Subject: reply.Header.Get(jetstream.SubjectHeader), Data: reply.Data, Seq: seq, Time: at}, nil
+}
+
+// Batch returns the messages at or after seq whose subject matches, in order: at
+// most n of them, and about so many bytes. None is no error.
+func (s *Stream) Batch(ctx context.Context, seq uint64, subject string, n, bytes int) ([]Msg, error) {
+	ask, err := json.Marshal(map[string]any{"seq": max(seq, 1), "next_by_subj": subject, "batch": n, "max_bytes": bytes})
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	inbox := s.conn.nc.NewInbox()
+	sub, err := s.conn.nc.SubscribeSync(inbox)
+	if err != nil {
+		return nil, fmt.Errorf("read %s of %s: %w", s.name, s.domain, unreachable(err))
+	}
+	defer sub.Unsubscribe()
+	if err := s.conn.nc.PublishRequest(s.api()+"DIRECT.GET."+s.name, inbox, ask); err != nil {
+		return nil, fmt.Errorf("read %s of %s: %w", s.name, s.domain, unreachable(err))
+	}
+	var out []Msg
+	for len(out) < n {
+		reply, err := sub.NextMsgWithContext(ctx)
+		if err != nil {
+			return out, fmt.Errorf("read %s of %s: %w", s.name, s.domain, unreachable(err))
+		}
+		if status := reply.Header.Get("Status"); status == "204" || status == "404" {
+			break // the end of the batch; nothing there
+		}
+		m, err := stored(reply)
+		if err != nil {
+			return out, fmt.Errorf("read %s of %s: %w", s.name, s.domain, err)
+		}
+		out = append(out, m)
+	}
+	return out, nil
+}
+
+// Purge removes the messages whose subject matches.
+func (s *Stream) Purge(ctx context.Context, subject string) error {
+	if s.err != nil {
+		return s.err
+	}
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	st, err := s.js.Stream(ctx, s.name)
+	if err == nil {
+		err = st.Purge(ctx, jetstream.WithPurgeSubject(subject))
+	}
+	if err != nil {
+		return fmt.Errorf("purge %s of %s: %w", s.name, s.domain, unreachable(err))
+	}
+	return nil
 }
 
 // Created is when the stream was made: another time is another stream, whose
@@ -245,14 +264,14 @@ func (s *Stream) Created(ctx context.Context) (time.Time, error) {
 
 // Follow calls f with the messages that match, from sequence seq on, in order
 // and for ever: groups of what is there now, at most groupMessages or about
-// groupBytes. It polls at the given interval, and at once when somebody
-// publishes on a subject that matches hint ("" for none). A stream that is away
-// is waited for; one that was made anew is read from its beginning. Follow ends
+// groupBytes. It polls at the given interval, and at once when an announcement
+// on a subject that matches a hint arrives. A stream that is away is waited for; one that was made anew is read from its beginning. Follow ends
 // with f's error or the context's.
-func (s *Stream) Follow(ctx context.Context, seq uint64, subject, hint string, every time.Duration, f func([]Msg) error) error {
-	wake := make(chan struct{}, 1)
-	if hint != "" {
-		stop, err := s.conn.Subscribe(ctx, hint, func(Msg) {
+func (s *Stream) Follow(ctx context.Context, seq uint64, subject string, hints []string, every time.Duration, f func([]Msg) error) error {
+	wake, announced := make(chan struct{}, 1), new(atomic.Uint64)
+	for _, hint := range hints {
+		stop, err := s.conn.Subscribe(ctx, hint, func(m Msg) {
+			announced.Store(m.Seq)
 			select {
 			case wake <- struct{}{}:
 			default:
@@ -267,6 +286,7 @@ func (s *Stream) Follow(ctx context.Context, seq uint64, subject, hint string, e
 	defer tick.Stop()
 	defer check.Stop()
 	var last Msg
+	var created time.Time
 	for {
 		if group := s.group(ctx, seq, subject); len(group) > 0 {
 			if err := f(group); err != nil {
@@ -276,37 +296,71 @@ func (s *Stream) Follow(ctx context.Context, seq uint64, subject, hint string, e
 			last.Data, seq = nil, last.Seq+1
 			continue
 		}
+		if s.await(ctx, announced.Load(), seq, subject) {
+			continue
+		}
+		announced.Store(0)
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-wake:
 		case <-tick.C:
 		case <-check.C:
-			if s.anew(ctx, last, subject) {
+			if s.anew(ctx, last, subject, &created) {
 				seq, last = 1, Msg{}
 			}
 		}
 	}
 }
 
-// anew reports whether the stream no longer holds the last message read from
-// it, nor one after it: it is another stream, whose sequences mean nothing here.
-func (s *Stream) anew(ctx context.Context, last Msg, subject string) bool {
-	if last.Seq == 0 {
+// await waits a bounded time for a message that was announced: the replica that
+// answers may not have it yet.
+func (s *Stream) await(ctx context.Context, announced, seq uint64, subject string) bool {
+	for wait := time.Millisecond; announced >= seq && wait < 100*time.Millisecond; wait *= 2 {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(wait):
+		}
+		if m, err := s.Next(ctx, seq, subject); err == nil && m.Seq >= seq {
+			return true
+		}
+	}
+	return false
+}
+
+// anew reports whether the stream is another one than before, whose sequences
+// mean nothing here. It asks when the stream was made only if it does not hold
+// the last message read from it: a replica may be behind.
+func (s *Stream) anew(ctx context.Context, last Msg, subject string, created *time.Time) bool {
+	if !created.IsZero() && last.Seq != 0 {
+		m, err := s.Next(ctx, last.Seq, subject)
+		if err != nil && !errors.Is(err, ErrNotFound) || err == nil && (m.Seq != last.Seq || m.Time.Equal(last.Time)) {
+			return false
+		}
+	}
+	at, err := s.Created(ctx)
+	if err != nil || at.Equal(*created) {
 		return false
 	}
-	m, err := s.Next(ctx, last.Seq, subject)
-	return errors.Is(err, ErrNotFound) || err == nil && m.Seq == last.Seq && !m.Time.Equal(last.Time)
+	first := created.IsZero()
+	*created = at
+	return !first || last.Seq != 0 && !at.Before(last.Time)
 }
 
 // group reads what is there now, up to its bounds or the first error.
-func (s *Stream) group(ctx context.Context, seq uint64, subject string) (group []Msg) {
-	for size := 0; len(group) < groupMessages && size < groupBytes; {
-		m, err := s.Next(ctx, seq, subject)
-		if err != nil || m.Seq < seq {
+func (s *Stream) group(ctx context.Context, seq uint64, subject string) []Msg {
+	m, err := s.Next(ctx, seq, subject)
+	if err != nil || m.Seq < seq {
+		return nil
+	}
+	rest, _ := s.Batch(ctx, m.Seq+1, subject, groupMessages-1, groupBytes) // what came before an error is in order
+	group := []Msg{m}
+	for _, next := range rest {
+		if next.Seq <= group[len(group)-1].Seq {
 			break
 		}
-		group, size, seq = append(group, m), size+len(m.Data), m.Seq+1
+		group = append(group, next)
 	}
 	return group
 }

@@ -69,8 +69,8 @@ func TestDomainsAndSubjectsCrossTheLeafsBothWays(t *testing.T) {
 	until(t, "leafs", func() bool { return edge.NumLeafs() == 1 && a.NumLeafs() == 2 })
 
 	conns := map[string]*bus.Conn{"ra": connect(t, a), "rb": connect(t, b), "e1": connect(t, edge)}
-	for domain, c := range conns {
-		if err := c.Stream(domain, "S").Ensure(ctx, bus.StreamConfig{Subjects: []string{"s." + domain}, MaxMsgSize: 1 << 10}); err != nil {
+	for _, domain := range []string{"ra", "rb"} {
+		if err := conns[domain].Stream(domain, "S").Ensure(ctx, bus.StreamConfig{Subjects: []string{"s." + domain}, MaxMsgSize: 1 << 10}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -92,7 +92,7 @@ func TestDomainsAndSubjectsCrossTheLeafsBothWays(t *testing.T) {
 		}
 	}
 	fence := map[string]uint64{}
-	all := []string{"ra", "rb", "e1"}
+	all := []string{"ra", "rb"}
 	appendAll("whole", fence, map[string][]string{"ra": all, "rb": all, "e1": all})
 
 	stop, err := conns["rb"].Subscribe(ctx, "live.*", func(bus.Msg) {})
@@ -105,7 +105,7 @@ func TestDomainsAndSubjectsCrossTheLeafsBothWays(t *testing.T) {
 
 	toA.Cut()
 	until(t, "the edge moves", func() bool { return edge.NumLeafs() == 1 && b.NumLeafs() == 1 && a.NumLeafs() == 0 })
-	appendAll("cut", fence, map[string][]string{"rb": {"rb", "e1"}, "e1": {"rb", "e1"}})
+	appendAll("cut", fence, map[string][]string{"rb": {"rb"}, "e1": {"rb"}})
 	toA.Heal()
 	appendAll("healed", fence, map[string][]string{"ra": all, "rb": all, "e1": all})
 }
