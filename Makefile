@@ -49,9 +49,10 @@ modules: ## rebuilds the committed .wasm files from their sources
 
 guests: build ## rebuilds every committed .wasm beside its source; wants the toolchains: eval "$$(.ci/toolchains/install)"
 	./bench/guests/build
+	./sdk/abi/example/build
 	GOTOOLCHAIN=$(WASM_GO) ./sdk/guest/rebuild $(BIN)/holdfast
 	GOTOOLCHAIN=$(WASM_GO) $(GO) generate ./modules/...
-	@changed=$$(git status --porcelain -- 'sdk/guest/*.wasm' 'bench/guests/*.wasm' 'modules/*.wasm' 'compiler/script/*.wasm'); test -z "$$changed" || \
+	@changed=$$(git status --porcelain -- 'sdk/guest/*.wasm' 'sdk/abi/*.wasm' 'bench/guests/*.wasm' 'modules/*.wasm' 'compiler/script/*.wasm'); test -z "$$changed" || \
 		{ echo "modules that are not what their sources give:"; echo "$$changed"; exit 1; }
 
 engine: ## rebuilds the module that runs TypeScript, from QuickJS's source; wants the toolchains and a Debian mirror
