@@ -1,8 +1,6 @@
 // Package guests holds the measuring guests: one policy, a spend cap, and one
 // adversary, a keeper of state, written in each language that compiles to a small
-// module. They are for tests and benchmarks. Rust's and AssemblyScript's use the SDKs
-// of sdk/guest; beside the others, the file named holdfast is the reader, the writer
-// and the contract, and nothing of the policy.
+// module. They are for tests and benchmarks, and use the SDKs of sdk/guest.
 package guests
 
 import "embed"

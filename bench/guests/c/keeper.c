@@ -12,6 +12,7 @@ static uint32_t secret_len;
 static uint32_t first_pages;
 
 bool policy_configure(hf_value params, hf_value data) {
+  (void)params, (void)data;
   first_pages = __builtin_wasm_memory_size(0);
   return true;
 }
@@ -26,17 +27,19 @@ static uint32_t stir(uint32_t seed) {
 }
 
 void policy_decide(hf_value request, hf_decision *d) {
-  hf_text id = hf_text_of(hf_get(hf_get(request, HF("subject")), HF("id")));
+  hf_text id = hf_text_of(hf_path(request, HF("subject.id")));
   uint32_t pages = __builtin_wasm_memory_size(0) - first_pages;
-  d->code = HF("kept");
-  hf_add(&d->text, HF("calls "));
-  hf_add_int(&d->text, (int64_t)calls++ + calls_in_global++);
-  hf_add(&d->text, HF(", pages "));
-  hf_add_int(&d->text, pages);
-  hf_add(&d->text, HF(", pool "));
-  hf_add_int(&d->text, stir(id.len));
-  hf_add(&d->text, HF(", secret "));
-  hf_add(&d->text, (hf_text){secret, secret_len});
+  hf_line line = {0};
+  hf_add(&line, HF("calls "));
+  hf_add_int(&line, (int64_t)calls++ + calls_in_global++);
+  hf_add(&line, HF(", pages "));
+  hf_add_int(&line, pages);
+  hf_add(&line, HF(", pool "));
+  hf_add_int(&line, stir(id.len));
+  hf_add(&line, HF(", secret "));
+  hf_text known = {secret, secret_len};
+  hf_add(&line, known);
   for (secret_len = 0; secret_len < id.len && secret_len < sizeof secret; secret_len++) secret[secret_len] = id.at[secret_len];
-  if (hf_same(id, HF("grow"))) __builtin_wasm_memory_grow(0, 1);
+  if (hf_equal(id, HF("grow"))) __builtin_wasm_memory_grow(0, 1);
+  hf_answer(d, HF_DENY, HF("kept"), line.text);
 }

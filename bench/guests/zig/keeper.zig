@@ -1,6 +1,5 @@
 //! Tries to keep a counter, a random pool and a secret across calls, and
 //! answers what it found of the calls before.
-const std = @import("std");
 const holdfast = @import("holdfast.zig");
 const Value = holdfast.Value;
 
@@ -12,7 +11,8 @@ const step = 512;
 
 var calls: i64 = 0;
 var pool: [4096]u32 = @splat(0);
-var secret: holdfast.Buffer(64) = .{};
+var secret: [64]u8 = undefined;
+var secret_len: usize = 0;
 var first_pages: usize = 0;
 
 pub fn configure(_: Value, _: Value) bool {
@@ -21,20 +21,14 @@ pub fn configure(_: Value, _: Value) bool {
 }
 
 pub fn decide(request: Value, d: *holdfast.Decision) void {
-    const id = request.get("subject").get("id").text();
-    d.code = "kept";
-    d.text.add("calls ");
-    d.text.addInt(calls);
-    d.text.add(", pages ");
-    d.text.addInt(@intCast(@wasmMemorySize(0) - first_pages));
-    d.text.add(", pool ");
-    d.text.addInt(stir(@intCast(id.len)));
-    d.text.add(", secret ");
-    d.text.add(secret.bytes());
+    const id = request.path("subject.id").text() orelse "";
+    const pages: i64 = @intCast(@wasmMemorySize(0) - first_pages);
+    const found: i64 = stir(@intCast(id.len));
+    d.answer(.deny, "kept", holdfast.text(.{ "calls ", calls, ", pages ", pages, ", pool ", found, ", secret ", secret[0..secret_len] }));
     calls += 1;
-    secret = .{};
-    secret.add(id[0..@min(id.len, secret.at.len)]);
-    if (std.mem.eql(u8, id, "grow")) _ = @wasmMemoryGrow(0, 1);
+    secret_len = @min(id.len, secret.len);
+    @memcpy(secret[0..secret_len], id[0..secret_len]);
+    if (holdfast.equal(id, "grow")) _ = @wasmMemoryGrow(0, 1);
 }
 
 fn stir(first: u32) u32 {

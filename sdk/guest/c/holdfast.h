@@ -14,12 +14,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* The longest request that is taken. A policy may define less before it includes this. */
-#ifndef HOLDFAST_MAX_INPUT
-#define HOLDFAST_MAX_INPUT (512u << 10)
-#endif
-
 enum {
+  HF_MAX_INPUT = 512 << 10,  /* bytes of a request */
   HF_MAX_DEPTH = 40,         /* levels of a document that is read */
   HF_MAX_NEST = 28,          /* levels of a value or of properties that are written */
   HF_MAX_OUTPUT = 64 << 10,  /* bytes of an answer, and of any one text that is made */
@@ -767,7 +763,7 @@ HF_OUT_OF_LINE_ const uint8_t *hf_copy_(hf_doc *doc, const uint8_t *p, uint32_t 
  * the decision a guest error. */
 HF_FN_ void hf_put_value(hf_doc *doc, hf_value v) {
   if (!v) return hf_fail();
-  if (hf_item_next_(doc, 0)) hf_copy_(doc, hf_at_(v), doc->depth_);
+  if (hf_item_next_(doc, 1)) hf_copy_(doc, hf_at_(v), doc->depth_);
 }
 
 /* A whole document as a value, valid until more is put; NULL when it is not
@@ -965,7 +961,7 @@ HF_EXPORT_("holdfast_abi_v1") int32_t holdfast_abi_v1(void) { return 0; }
 
 /* One input buffer. While configuring there is room below it for what is kept. */
 HF_EXPORT_("holdfast_alloc") uint8_t *holdfast_alloc(uint32_t len) {
-  if (!hf_mem_.floor || len > (hf_mem_.ready ? HOLDFAST_MAX_INPUT : 1u << 28)) return 0;
+  if (!hf_mem_.floor || len > (uint32_t)(hf_mem_.ready ? HF_MAX_INPUT : 1 << 28)) return 0;
   hf_mem_.failed = false;
   hf_mem_.top = hf_mem_.floor;
   uint32_t below = hf_mem_.ready ? 0 : (len + HF_KEEP_EXTRA + 7) & ~7u;

@@ -4,6 +4,7 @@ package probe_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -34,13 +35,17 @@ type language struct {
 	name, ending string
 	compiler     string // whose output is committed
 	build        func(context.Context, string) (*toolchain.Module, error)
-	most         int // bytes of an example's module
+	most         int    // bytes of an example's module
+	header       string // of the SDK, where it is not named as the sources are
+	pages        int    // of memory, for a policy that keeps nothing
 }
 
 func languages() []language {
 	return []language{
-		{"rust", ".rs", "rustc 1.96.0", toolchain.Rust, 12 << 10},
-		{"assemblyscript", ".ts", "asc 0.28.20", toolchain.AssemblyScript, 16 << 10},
+		{"rust", ".rs", "rustc 1.96.0", toolchain.Rust, 12 << 10, "", 1},
+		{"assemblyscript", ".ts", "asc 0.28.20", toolchain.AssemblyScript, 16 << 10, "", 1},
+		{"c", ".c", "clang 19.1.7", toolchain.C, 12 << 10, "holdfast.h", 2},
+		{"zig", ".zig", "zig 0.16.0", toolchain.Zig, 12 << 10, "", 2},
 	}
 }
 
@@ -53,12 +58,19 @@ func each(t *testing.T, f func(*testing.T, language)) {
 
 // modules are a language's committed modules by the source of each.
 func (l language) modules() map[string]string {
-	out := map[string]string{"probe" + l.ending: l.name + ".wasm"}
+	folder := ""
+	if l.name == "c" {
+		folder = "testdata/" // a Go package has no C
+	}
+	out := map[string]string{folder + "probe" + l.ending: l.name + ".wasm"}
 	for _, example := range []string{"tool-authz", "spend-cap", "residency"} {
 		out["../"+l.name+"/examples/"+example+l.ending] = "../" + l.name + "/examples/" + example + ".wasm"
 	}
 	return out
 }
+
+// sdk is the name of the SDK's file.
+func (l language) sdk() string { return cmp.Or(l.header, "holdfast"+l.ending) }
 
 func read(t testing.TB, name string) []byte {
 	t.Helper()
@@ -78,7 +90,7 @@ func TestModulesAreAsBuilt(t *testing.T) {
 				t.Errorf("%s: %d bytes, at most %d", module, size, l.most)
 			}
 			dir := t.TempDir()
-			for to, from := range map[string]string{"policy" + l.ending: source, "holdfast" + l.ending: "../" + l.name + "/holdfast" + l.ending} {
+			for to, from := range map[string]string{"policy" + l.ending: source, l.sdk(): "../" + l.name + "/" + l.sdk()} {
 				if err := os.WriteFile(filepath.Join(dir, to), read(t, from), 0o600); err != nil {
 					t.Fatal(err)
 				}
@@ -416,7 +428,7 @@ func TestBounds(t *testing.T) {
 		if after := large.module.Stats().MemoryBytes; after != before {
 			t.Errorf("memory of %d bytes, then %d", before, after)
 		}
-		if small := newProbe(t, l, nil).module.Stats().MemoryBytes; small > 64<<10 {
+		if small := newProbe(t, l, nil).module.Stats().MemoryBytes; small > uint64(l.pages)<<16 {
 			t.Errorf("%d bytes of memory for nothing", small)
 		}
 	})

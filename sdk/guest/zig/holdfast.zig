@@ -22,8 +22,8 @@ pub const max_nest = 28;
 pub const max_output = 64 << 10;
 /// Bytes that may be kept beside as many as parameters and data have.
 pub const keep_extra = 4 << 10;
-/// Bytes of the longest request that is taken; a root file may declare less.
-pub const max_input: usize = if (@hasDecl(policy, "holdfast_max_input")) policy.holdfast_max_input else 512 << 10;
+/// Bytes of the longest request that is taken.
+pub const max_input = 512 << 10;
 /// Bytes that a call has before the memory must grow.
 const room = 64 << 10;
 
@@ -674,7 +674,7 @@ pub const Doc = struct {
     /// the decision a guest error.
     pub fn putValue(d: *Doc, v: Value) void {
         const p = v.item orelse return fail();
-        if (d.item(0) != null) _ = d.copy(p, d.depth);
+        if (d.item(1) != null) _ = d.copy(p, d.depth);
     }
 
     pub fn openMap(d: *Doc) void {
@@ -1065,7 +1065,7 @@ export fn holdfast_abi_v1() i32 {
 
 /// One input buffer. While configuring there is room below it for what is kept.
 export fn holdfast_alloc(len: usize) usize {
-    if (memory.floor == 0 or len > if (memory.ready) max_input else 1 << 28) return 0;
+    if (memory.floor == 0 or len > @as(usize, if (memory.ready) max_input else 1 << 28)) return 0;
     memory.failed = false;
     memory.top = memory.floor;
     const below = if (memory.ready) 0 else aligned(len + keep_extra);

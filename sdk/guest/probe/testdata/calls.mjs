@@ -7,6 +7,8 @@ const host = { log() {}, now: () => 0n, match: () => 0 };
 const { instance } = await WebAssembly.instantiate(readFileSync(file), { holdfast_v1: host });
 const guest = instance.exports;
 
+guest._initialize?.();
+
 function give(hex) {
   const bytes = Buffer.from(hex, "hex");
   const at = guest.holdfast_alloc(bytes.length);

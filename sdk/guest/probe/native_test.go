@@ -1,0 +1,106 @@
+package probe_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/holdfast-policy/holdfast/sdk/abi"
+	"github.com/holdfast-policy/holdfast/sdk/wire"
+)
+
+// native runs a test for C and Zig, whose documents are put together by hand.
+func native(t *testing.T, f func(*testing.T, language)) {
+	each(t, func(t *testing.T, l language) {
+		if l.name == "c" || l.name == "zig" {
+			f(t, l)
+		}
+	})
+}
+
+// TestWrongDocuments: what is not whole, or not CBOR as the contract has it, is a
+// guest error.
+func TestWrongDocuments(t *testing.T) {
+	native(t, func(t *testing.T, l language) {
+		p := newProbe(t, l, nil)
+		for _, how := range []string{"not closed", "no value", "no key", "key of a list", "two", "closed twice", "no type", "open property", "failed", "nothing put"} {
+			p.refuses(object{"do": "wrong", "by": how})
+		}
+	})
+}
+
+// nested is a list of lists, so many deep.
+func nested(levels int) any {
+	v := any([]any{})
+	for range levels - 1 {
+		v = []any{v}
+	}
+	return v
+}
+
+// TestNesting: the host takes what is nested as deep as the SDK lets it be.
+func TestNesting(t *testing.T) {
+	const deepest = 28
+	native(t, func(t *testing.T, l language) {
+		p := newProbe(t, l, nil)
+		for _, c := range []struct{ built, copied int }{{deepest, 0}, {deepest - 1, 1}, {1, deepest - 1}, {0, deepest}} {
+			context := object{"do": "wrong", "by": "deep", "times": int64(c.built)}
+			if c.copied > 0 {
+				context["it"] = nested(c.copied)
+			}
+			p.wants(context, answer{value: nested(deepest)})
+			if got, _, trap := p.ask(context); trap == "" {
+				var out any
+				if err := wire.UnmarshalLoose(got, &out); err != nil {
+					t.Errorf("%d and %d: the host says %v", c.built, c.copied, err)
+				}
+			}
+			context["times"] = int64(c.built + 1)
+			p.refuses(context)
+		}
+	})
+}
+
+// TestTextsInPieces: what a policy cuts out of a text is UTF-8 or no answer.
+func TestTextsInPieces(t *testing.T) {
+	const text = "12345678é€😀ab"
+	native(t, func(t *testing.T, l language) {
+		p := newProbe(t, l, nil)
+		for n := range len(text) + 1 {
+			context := object{"do": "wrong", "by": "cut", "it": text, "times": int64(n)}
+			if strings.ToValidUTF8(text[:n], "") == text[:n] {
+				p.wants(context, answer{value: text[:n]})
+			} else {
+				p.refuses(context)
+			}
+		}
+		for _, a := range []string{"", "a", "abc", "aab", "abcabcabd", "größer als", "12345678", "1234567890123456"} {
+			for _, b := range []string{"", "a", "b", "ab", "abd", "größer", " als", "12345678", "345678", "abc", "1234567890123457", "567890123456", "x"} {
+				p.wants(object{"do": "parts", "it": a, "by": b}, answer{value: []any{strings.HasPrefix(a, b), strings.HasSuffix(a, b), strings.Contains(a, b)}})
+			}
+		}
+	})
+}
+
+// TestUnsortedInput: documents that no host writes are refused, not read in some
+// other way.
+func TestUnsortedInput(t *testing.T) {
+	native(t, func(t *testing.T, l language) {
+		p := newProbe(t, l, nil)
+		const context = "\x67context\xa1\x62do\x67nothing"
+		for doc, trap := range map[string]string{
+			"\xa2\x61a\x01" + context: "", "\xa2" + context + "\x61a\x01": "guest_error", "\xa2" + context + context: "guest_error",
+			"\xa3\x61a\x01\x61b\x01" + context: "", "\xa3\x61b\x01\x61a\x01" + context: "guest_error", "\xa3\x62aa\x01\x61b\x01" + context: "guest_error",
+			"\xa2" + context + "\x78\x18aaaaaaaaaaaaaaaaaaaaaaaa\x01": "", "\xa2\x78\x18aaaaaaaaaaaaaaaaaaaaaaaa\x01" + context: "guest_error",
+		} {
+			_, err := p.module.Call(abi.Call{Input: []byte(doc)})
+			if trap == "" && err != nil || trap != "" && (err == nil || err.Error() != trap) {
+				t.Errorf("%q: %v", doc, err)
+			}
+		}
+		for size, want := range map[int]string{abi.MaxInput: string(abi.TrapRefused), abi.MaxInput + 1: string(abi.TrapInput)} {
+			if _, err := p.module.Call(abi.Call{Input: make([]byte, size), Fuel: abi.MaxFuel}); err == nil || !strings.HasPrefix(err.Error(), want) {
+				t.Errorf("%d bytes: %v", size, err)
+			}
+		}
+	})
+}
