@@ -58,7 +58,7 @@ impl Policy for Probe {
                     answer.obligation("größe", "second", |p| p.set("n", i));
                 }
             }
-            "nothing" => {}
+            "pages" => answer.value(core::arch::wasm32::memory_size(0)),
             "kind" => {
                 let kind = ["absent", "null", "bool", "int", "float", "text", "list", "map"][it.kind() as usize];
                 answer.allow("kind").say(kind).say(" ").say(it.len()).say(if it.bool() == Some(true) { " true" } else { "" });
@@ -94,7 +94,7 @@ impl Policy for Probe {
                     l.push(request.document().exists());
                 }));
             }
-            _ => answer.value(Value::ABSENT),
+            _ => {}
         }
     }
 }

@@ -1,8 +1,9 @@
-// Usage: calls.mjs MODULE INIT REQUEST N. Makes N calls without restoring memory,
-// which must neither grow nor change the answer, and prints the answer.
+// Usage: calls.mjs MODULE INIT STALE REQUEST N. Makes N calls without restoring
+// memory, which must neither grow nor change the answer, and prints the answer.
+// Before each, STALE lies in the input buffer.
 import { readFileSync } from "node:fs";
 
-const [file, init, request, calls] = process.argv.slice(2);
+const [file, init, stale, request, calls] = process.argv.slice(2);
 const host = { log() {}, now: () => 0n, match: () => 0 };
 const { instance } = await WebAssembly.instantiate(readFileSync(file), { holdfast_v1: host });
 const guest = instance.exports;
@@ -19,6 +20,7 @@ function give(hex) {
 if (guest.holdfast_init(...give(init)) !== 0) throw new Error("not initialised");
 let first, memory;
 for (let n = 0; n < Number(calls); n++) {
+  give(stale);
   const answer = guest.holdfast_decide(...give(request));
   const at = Number(answer >> 32n), length = Number(answer & 0xffffffffn);
   const hex = Buffer.from(guest.memory.buffer, at, length).toString("hex");
