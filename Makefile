@@ -1,11 +1,11 @@
-# Holdfast needs Go, git and make; only portability needs Node too.
+# Holdfast needs Go, git and make; portability needs Node too, guests and engine compilers.
 GO      ?= go
 BIN     := bin
 # The toolchain whose output is committed; another one gives other bytes.
 WASM_GO := go1.26.8
 export CGO_ENABLED = 0
 
-.PHONY: help demo up build test conformance check bench bench-engine modules guests fuzz race cross portability
+.PHONY: help demo up build test conformance check bench bench-engine modules guests engine fuzz race cross portability
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,10 +49,14 @@ modules: ## rebuilds the committed .wasm files from their sources
 
 guests: build ## rebuilds every committed .wasm beside its source; wants the toolchains: eval "$$(.ci/toolchains/install)"
 	./bench/guests/build
+	./sdk/abi/example/build
 	GOTOOLCHAIN=$(WASM_GO) ./sdk/guest/rebuild $(BIN)/holdfast
 	GOTOOLCHAIN=$(WASM_GO) $(GO) generate ./modules/...
-	@changed=$$(git status --porcelain -- 'sdk/guest/*.wasm' 'bench/guests/*.wasm' 'modules/*.wasm'); test -z "$$changed" || \
+	@changed=$$(git status --porcelain -- 'sdk/guest/*.wasm' 'sdk/abi/*.wasm' 'bench/guests/*.wasm' 'modules/*.wasm' 'compiler/script/*.wasm'); test -z "$$changed" || \
 		{ echo "modules that are not what their sources give:"; echo "$$changed"; exit 1; }
+
+engine: ## rebuilds the module that runs TypeScript, from QuickJS's source; wants the toolchains and a Debian mirror
+	./compiler/script/engine/build
 
 bench: build ## the figures of the README, in one run
 	$(GO) run ./bench

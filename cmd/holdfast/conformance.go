@@ -119,7 +119,7 @@ func guestOf(pkg *bundle.Package) (g conformance.Guest, err error) {
 func conformanceJSON(report conformance.Report) map[string]any {
 	cases := make([]map[string]any, 0, len(report))
 	for _, r := range report {
-		cases = append(cases, map[string]any{"case": r.Case, "held": r.Held(), "expected": r.Expected, "missing": r.Missing})
+		cases = append(cases, map[string]any{"case": r.Case, "held": r.Held(), "expected": r.Expected, "missing": r.Missing, "advice": r.Advice})
 	}
 	failed := len(report.Missing())
 	return map[string]any{"held": len(report) - failed, "missing": failed, "cases": cases}
@@ -130,7 +130,7 @@ func (e *env) printConformance(report conformance.Report) {
 		if r.Held() {
 			fmt.Fprintf(e.stdout, "ok       %s\n", r.Case)
 		} else {
-			fmt.Fprintf(e.stdout, "MISSING  %s\n           wanted  %s\n           came    %s\n", r.Case, r.Expected, r.Missing)
+			fmt.Fprintf(e.stdout, "MISSING  %s\n           wanted  %s\n           came    %s\n           do      %s\n", r.Case, r.Expected, r.Missing, r.Advice)
 		}
 	}
 }

@@ -80,9 +80,10 @@ func faults(messages []api.Message) error {
 	var all []error
 	for _, m := range messages {
 		e := &Error{Message: m.Text}
-		if m.Location != nil && m.Location.Namespace == policySpace {
-			e.File, e.Line, e.Col = m.Location.File, m.Location.Line, m.Location.Column+1
-			e.File = strings.TrimPrefix(e.File, policySpace+":")
+		if at := m.Location; at != nil {
+			if file, ok := strings.CutPrefix(at.File, policySpace+":"); ok || at.Namespace == policySpace {
+				e.File, e.Line, e.Col = file, at.Line, at.Column+1
+			}
 		}
 		var own *Error
 		if err, ok := m.Detail.(error); ok && errors.As(err, &own) {

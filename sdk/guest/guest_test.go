@@ -19,11 +19,13 @@ import (
 	"github.com/holdfast-policy/holdfast/runtime/engine"
 	"github.com/holdfast-policy/holdfast/runtime/loader"
 	"github.com/holdfast-policy/holdfast/sdk/abi"
+	"github.com/holdfast-policy/holdfast/sdk/abi/conformance"
 	"github.com/holdfast-policy/holdfast/sdk/bundle"
 	"github.com/holdfast-policy/holdfast/sdk/codec"
 	"github.com/holdfast-policy/holdfast/sdk/guest"
 	"github.com/holdfast-policy/holdfast/sdk/policy"
 	"github.com/holdfast-policy/holdfast/sdk/vectors"
+	"github.com/holdfast-policy/holdfast/sdk/wasm"
 )
 
 // TestMain lets the test binary be its own compile worker, as a node's is.
@@ -332,5 +334,25 @@ func TestConfigureRefuses(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// TestConformance holds the module that a newcomer gets, in every language,
+// against the guest contract, on the compiler and on the interpreter.
+func TestConformance(t *testing.T) {
+	h := proofHost(t)
+	for _, l := range guest.Languages() {
+		t.Run(l.Name, func(t *testing.T) {
+			pkg := committed(t, h, l, guest.DefaultExample)
+			g := guestOf(t, pkg)
+			var err error
+			if g.Class, err = wasm.ParseClass(pkg.Class); err != nil {
+				t.Fatal(err)
+			}
+			report := conformance.CheckGuest(t.Context(), kitHosts(t), g)
+			if err := report.Err(); err != nil || len(report) < 30 {
+				t.Errorf("%d cases, %v", len(report), err)
+			}
+		})
 	}
 }

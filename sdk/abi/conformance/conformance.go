@@ -37,6 +37,7 @@ type Result struct {
 	Case     string // short and stable, such as "request/minimal"
 	Expected string // what the contract wants
 	Missing  string // what came instead; "" when the case holds
+	Advice   string // what the author can do about it; "" when the case holds
 }
 
 // Held reports whether the case holds.
@@ -60,14 +61,18 @@ func (r Report) Missing() (missing Report) {
 func (r Report) Err() error {
 	var errs []error
 	for _, m := range r.Missing() {
-		errs = append(errs, fmt.Errorf("%s: want %s; %s", m.Case, m.Expected, m.Missing))
+		errs = append(errs, fmt.Errorf("%s: want %s; %s; %s", m.Case, m.Expected, m.Missing, m.Advice))
 	}
 	return errors.Join(errs...)
 }
 
 // add notes the outcome of a case; an empty text means that it holds.
 func (r *Report) add(name, expected, missing string) {
-	*r = append(*r, Result{Case: name, Expected: expected, Missing: missing})
+	result := Result{Case: name, Expected: expected, Missing: missing}
+	if missing != "" {
+		result.Advice = adviceOn(name, missing)
+	}
+	*r = append(*r, result)
 }
 
 // trapOf returns the code of a call's error, and false when the error is no trap.

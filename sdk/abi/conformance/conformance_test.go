@@ -123,6 +123,70 @@ func TestBadGuestsAreCaught(t *testing.T) {
 	}
 }
 
+// TestAuthorsMistakes: what the author of an SDK gets wrong first, and the words
+// that say what to do.
+func TestAuthorsMistakes(t *testing.T) {
+	compiled := hosts(t)[:1]
+	counted := 0
+	chance := badHost{Host: compiled[0], call: func(m abi.Module, c abi.Call) (abi.Result, error) {
+		r, err := m.Call(c)
+		if counted++; counted > 100 {
+			r.Fuel++
+		}
+		return r, err
+	}}
+	for name, c := range map[string]struct {
+		host         conformance.Host
+		begins, want string
+	}{
+		"export-alloc-missing":   {nil, "contract", "a linker drops what no export names"},
+		"export-decide-type":     {nil, "contract", "i stands for i32 and I for i64"},
+		"import-foreign":         {nil, "contract", "link without libc"},
+		"init-refuses":           {nil, "initialise", "holdfast_init answers 0"},
+		"alloc-refuses":          {nil, "request/minimal", "holdfast_alloc answered 0"},
+		"alloc-outside":          {nil, "request/minimal", "less room behind it"},
+		"output-far":             {nil, "request/minimal", "ptr << 32 | len, both within the memory"},
+		"output-long":            {nil, "request/minimal", "at most 65536 bytes"},
+		"output-no-cbor":         {nil, "request/minimal", "no text and no JSON"},
+		"output-verdict-unknown": {nil, "request/minimal", "the verdict is one of"},
+		"output-refused":         {nil, "request/minimal", "decide answered 0"},
+		"unreachable":            {nil, "malformed/empty", "instead of a panic or an assertion"},
+		"loop":                   {nil, "malformed/empty", "stop at the end of the input"},
+		"output-is-input":        {nil, "request/minimal", "a decision has only verdict, reasons, obligations and value"},
+		"reference policy":       {chance, "determinism/again", "must depend on the input alone"},
+	} {
+		module := exampleOf(t)
+		if c.host == nil {
+			c.host = compiled[0]
+			raw, err := os.ReadFile("../../../testdata/hostile/" + name + ".wasm")
+			if err != nil {
+				t.Fatal(err)
+			}
+			module = raw
+		}
+		report := conformance.CheckGuest(t.Context(), []conformance.Host{c.host}, conformance.Guest{Name: name, Wasm: module, ABI: abi.HoldfastV1})
+		found := false
+		for _, r := range report.Missing() {
+			found = found || strings.HasPrefix(r.Case, c.begins) && strings.Contains(r.Advice, c.want)
+			if r.Advice == "" {
+				t.Errorf("%s: %s: no advice", name, r.Case)
+			}
+		}
+		if !found {
+			t.Errorf("%s: no advice on %s with %q in %+v", name, c.begins, c.want, report.Missing())
+		}
+	}
+}
+
+func exampleOf(t *testing.T) []byte {
+	t.Helper()
+	raw, err := os.ReadFile("../example/policy.wasm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return raw
+}
+
 // badHost is a host with one fault.
 type badHost struct {
 	conformance.Host
