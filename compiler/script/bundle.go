@@ -63,7 +63,7 @@ const maxErrors = 10
 
 // unsupported lists what has no meaning in a decision: esbuild says where it is used.
 func unsupported() map[string]bool {
-	return map[string]bool{"async-await": false, "async-generator": false, "for-await": false, "top-level-await": false, "dynamic-import": false, "import-meta": false}
+	return map[string]bool{"top-level-await": false, "dynamic-import": false, "import-meta": false}
 }
 
 // exportsDecide looks for esbuild's warning that the policy has no such export.
@@ -80,9 +80,10 @@ func faults(messages []api.Message) error {
 	var all []error
 	for _, m := range messages {
 		e := &Error{Message: m.Text}
-		if m.Location != nil && m.Location.Namespace == policySpace {
-			e.File, e.Line, e.Col = m.Location.File, m.Location.Line, m.Location.Column+1
-			e.File = strings.TrimPrefix(e.File, policySpace+":")
+		if m.Location != nil {
+			if file, ours := strings.CutPrefix(m.Location.File, policySpace+":"); ours {
+				e.File, e.Line, e.Col = file, m.Location.Line, m.Location.Column+1
+			}
 		}
 		var own *Error
 		if err, ok := m.Detail.(error); ok && errors.As(err, &own) {
