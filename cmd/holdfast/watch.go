@@ -109,14 +109,14 @@ func isModule(path string) bool {
 	return err == nil && (!info.IsDir() || compiler.IsModule(os.DirFS(path)))
 }
 
-// outputs are folders that compilers and package managers write.
-var outputs = []string{"target", "zig-out", "zig-cache", "node_modules", "build", "dist", "bin", "obj"}
+// outputFolders are what compilers and package managers write.
+var outputFolders = []string{"target", "zig-out", "zig-cache", "node_modules", "build", "dist", "bin", "obj"}
 
 // isOutput reports whether a file or folder is written by builds or editors.
 func isOutput(d fs.DirEntry, modules bool) bool {
 	name := d.Name()
 	if d.IsDir() {
-		return strings.HasPrefix(name, ".") || slices.Contains(outputs, name)
+		return strings.HasPrefix(name, ".") || slices.Contains(outputFolders, name)
 	}
 	switch filepath.Ext(name) {
 	case ".hfp", ".o", ".a", ".tmp", ".swp", ".swx":

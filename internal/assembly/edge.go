@@ -117,7 +117,7 @@ func StartEdge(ctx context.Context, cfg EdgeConfig) (_ *Edge, err error) {
 func (e *Edge) run(cfg EdgeConfig) {
 	ctx, cancel := context.WithCancel(context.Background())
 	e.cancel = cancel
-	e.http = serve.NewServer(e.node, serve.Door{Path: "/v1/data", Handler: opa.Handler(e.node)})
+	e.http = serve.NewServer(e.node, serve.Door{Path: "/v1/data", Handler: opa.Handler(e.node)}, serve.Door{Path: "/metrics", Handler: e.metrics()})
 	e.http.ErrorLog = slog.NewLogLogger(e.log.Handler(), slog.LevelDebug)
 	e.running.Go(func() {
 		if err := e.http.Serve(e.listener); !errors.Is(err, http.ErrServerClosed) {

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/holdfast-policy/holdfast/control/hub"
+	"github.com/holdfast-policy/holdfast/control/ledger"
+	"github.com/holdfast-policy/holdfast/control/registry"
 	"github.com/holdfast-policy/holdfast/sdk/audit"
 	"github.com/holdfast-policy/holdfast/sdk/bundle"
 	"github.com/holdfast-policy/holdfast/sdk/bus"
@@ -236,6 +238,12 @@ func (h *Hub) URL() string {
 	}
 	return "http://" + h.listener.Addr().String()
 }
+
+// Ledger is the ledger of the first tenant.
+func (h *Hub) Ledger() *ledger.Ledger { return h.tenants[0].ledger }
+
+// View is what is in force for the first tenant, as this server knows it.
+func (h *Hub) View() registry.View { return h.tenants[0].lead.View() }
 
 // Leading reports whether this server leads the region for a tenant.
 func (h *Hub) Leading(tenant string) bool {

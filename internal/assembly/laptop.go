@@ -1,6 +1,7 @@
 package assembly
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -9,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/holdfast-policy/holdfast/control/registry"
 	"github.com/holdfast-policy/holdfast/runtime/edge"
 	"github.com/holdfast-policy/holdfast/runtime/journal"
 	"github.com/holdfast-policy/holdfast/sdk/audit"
@@ -153,4 +155,43 @@ func (h *Home) HubConfig(region string) HubConfig {
 // EdgeNATS is how a node of the laptop's fleet connects.
 func (h *Home) EdgeNATS(node string) EdgeNATS {
 	return EdgeNATS{Creds: h.layout.Creds(node), CA: h.layout.CAFile()}
+}
+
+// beatFolder says the heartbeats of a fleet without regions, as files of the
+// folder from which its nodes take their releases.
+func (h *Home) beatFolder(ctx context.Context) {
+	tick := time.NewTicker(registry.AttestEvery)
+	defer tick.Stop()
+	for {
+		if err := h.beat(time.Now()); err != nil {
+			h.cfg.Log.Warn("heartbeat", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// folderHeartbeatLife is how far ahead the expiry of a folder's heartbeat is.
+const folderHeartbeatLife = 15 * time.Minute
+
+func (h *Home) beat(now time.Time) error {
+	b := &bundle.Heartbeat{
+		Tenant: h.cfg.Tenant, Region: localRegion, Serial: uint64(now.UnixNano()), Time: now.UnixNano(),
+		Expires: now.Add(folderHeartbeatLife).UnixNano(), RootVersion: h.root.Version, Kills: new(bundle.KillSet).Digest(),
+	}
+	last, err := h.lastRelease()
+	if err != nil {
+		return err
+	}
+	if last != nil {
+		b.Epoch, b.Release = last.Epoch, last.Digest
+	}
+	envelope, err := bundle.SignHeartbeat(b, h.private["heartbeat-"+localRegion])
+	if err != nil {
+		return err
+	}
+	return writeNew(filepath.Join(h.layout.Published(), "heartbeats", localRegion+".dsse"), envelope)
 }

@@ -193,7 +193,7 @@ func (f *Fleet) behind() string {
 	for _, e := range f.edges {
 		for _, boot := range e.Node().Journal().Boots() {
 			for _, h := range f.hubs {
-				if has := h.tenants[0].ledger.Status().Cosigned[e.name][boot.ID]; has < boot.Size {
+				if has := h.Ledger().Status().Cosigned[e.name][boot.ID]; has < boot.Size {
 					return fmt.Sprintf("region %s has counter-signed %d of %d records of %s", h.name, has, boot.Size, e.name)
 				}
 			}
