@@ -251,7 +251,7 @@ func (l *Loader) ready(ctx context.Context, o *offer, source Source) (*held, err
 	if h != nil && h.rel.Digest == o.rel.Digest {
 		l.candidate = nil
 		l.swapping.Unlock()
-		l.config.Shadow(nil, nil)
+		l.setShadow(nil)
 		h.timing = audit.ActivationTiming{Received: l.config.Now().UnixNano()}
 		return h, nil
 	}
