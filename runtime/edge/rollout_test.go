@@ -189,9 +189,32 @@ func TestMasksAreRefused(t *testing.T) {
 	r.Points[0].Masks = []bundle.Mask{{Path: "/subject/id", Action: bundle.MaskHash}}
 	w.put(r)
 	n.wait("refusal", func() bool { return strings.Contains(n.Status().Refused, "masks") })
-	if n.Status().Epoch != 1 {
-		t.Errorf("%+v", n.Status())
+	if a := n.Attestation(); a.Epoch != 1 || a.Candidate != w.previous || !strings.Contains(a.Refused, "masks") {
+		t.Errorf("%+v", a)
 	}
+}
+
+// What is refused of one release is not said of another: the fleet halts by it.
+func TestRefusalIsTheCandidates(t *testing.T) {
+	w, n := started(t)
+	n.Deliver([]byte("junk"))
+	r := w.release(2, w.publish(says(policy.Allow, 2)))
+	r.Rings = ringOf("all")
+	w.put(r)
+	n.wait("candidate", func() bool { return n.Attestation().Candidate == w.previous })
+	if a := n.Attestation(); a.Refused != "" || n.Status().Refused == "" {
+		t.Errorf("%+v", a)
+	}
+	bad := says(policy.Allow, 3)
+	bad.Vectors[0].Expect.Verdict = policy.Deny
+	r = w.release(3, w.publish(bad))
+	r.Rings = ringOf("all")
+	w.put(r)
+	w.order(r, 1, bundle.RolloutRunning, bundle.PhaseShadow)
+	n.wait("refusal", func() bool {
+		a := n.Attestation()
+		return a.Candidate == w.previous && strings.Contains(a.Refused, "vectors")
+	})
 }
 
 // Several trust roots at once, in any order; a restarted node uses the newest,
@@ -482,7 +505,7 @@ func TestAttest(t *testing.T) {
 	w.put(w.release(2, w.publish(says(policy.Throttle, 2))))
 	n.wait("first of 2", func() bool { return len(find(func(a told) bool { return a.first && a.Epoch == 2 })) == 1 })
 	a := find(func(a told) bool { return a.first && a.Epoch == 2 })[0]
-	if a.Timing.Received == 0 || a.Timing.Admit == 0 || a.Timing.Swap == 0 || len(a.Packages) != 1 || a.Release != w.previous || a.Staleness != "fresh" {
+	if a.Timing.Received == 0 || a.Timing.Admit == 0 || a.Timing.Swap == 0 || len(a.Packages) != 1 || a.Release != w.previous || a.Vectors.Passed != 1 || a.Staleness != "fresh" {
 		t.Errorf("%+v", a)
 	}
 	env, _ := w.killOf("point:llm.pre_model")

@@ -97,10 +97,11 @@ type Status struct {
 	RootVersion uint64
 	// Ring is the node's ring of the newest release that it knows, "" for none.
 	Ring string
-	// Candidate is the newest release that is known and not in force; Shadow says
-	// that it is evaluated beside.
-	Candidate wire.Digest
-	Shadow    bool
+	// Candidate is the newest release for this node that is known and not in force,
+	// CandidateRefused why it never will be; Shadow says that it is evaluated beside.
+	Candidate        wire.Digest
+	CandidateRefused string
+	Shadow           bool
 	// Order is the serial of the newest rollout order taken, of OrderEpoch.
 	Order, OrderEpoch uint64
 	// Rolling: a rollout that is not complete touches this node.
