@@ -64,7 +64,7 @@ func stored(tenant, subject string) string {
 func Edge(tenant, node string) Permissions {
 	return Permissions{
 		Publish: []Permission{
-			{prefix(tenant, Any) + "up." + node + ".>", "asks every region's gate, in its own name: to store its records and attestations, to read policies and its receipts"},
+			{prefix(tenant, Any) + "up." + Any + "." + node + ".>", "asks any gate of any region, in its own name: to store its records and attestations, to read policies and its receipts"},
 			{"hf." + tenant + ".live." + Any + "." + node + ".>", "its own live decisions"},
 		},
 		Subscribe: []Permission{
@@ -112,7 +112,7 @@ func Operator(tenant, user string) Permissions {
 			{prefix(tenant, Any) + "pol.>", "publishes signed objects, which nodes verify"},
 			{prefix(tenant, Any) + "blob.>", "publishes packages, which releases name by digest"},
 			{prefix(tenant, Any) + "kill", "kills, the fast way"},
-			{prefix(tenant, Any) + "view." + user + ".>", "asks the gate"},
+			{prefix(tenant, Any) + "view." + Any + "." + user + ".>", "asks the gate"},
 			{"$JS.API.STREAM.INFO." + Any, "looks at a region's streams, without a domain"},
 			{"$JS." + Any + ".API.STREAM.INFO." + Any, "looks at a region's streams"},
 			{"$JS.API.DIRECT.GET." + Any, "reads the tenant's streams, without a domain"},
@@ -131,7 +131,7 @@ func Operator(tenant, user string) Permissions {
 func Reader(tenant, user string) Permissions {
 	return Permissions{
 		Publish: []Permission{
-			{prefix(tenant, Any) + "view." + user + ".>", "asks the gate for the tenant's signed objects and attestations"},
+			{prefix(tenant, Any) + "view." + Any + "." + user + ".>", "asks the gate for the tenant's signed objects and attestations"},
 		},
 		Subscribe: []Permission{
 			{inbox(kindReader, user) + ".>", "answers to its own questions"},
