@@ -83,7 +83,7 @@ func NewGate(r Region, log *slog.Logger) *Gate {
 func (g *Gate) Run(ctx context.Context) error {
 	for door, answer := range map[string]func(context.Context, bus.Question) *bus.Answer{"up": g.up, "view": g.view} {
 		for _, subject := range []string{anyGate + ".*." + askWho, g.name + ".*.>"} {
-			stop, err := g.region.Conn.Serve(ctx, g.region.prefix()+door+"."+subject, gateWorkers, func(q bus.Question) *bus.Answer {
+			stop, err := g.region.Conn.Serve(ctx, g.region.prefix()+door+"."+subject, "", gateWorkers, func(q bus.Question) *bus.Answer {
 				ctx, cancel := context.WithTimeout(ctx, bus.Timeout)
 				defer cancel()
 				return answer(ctx, q)

@@ -69,12 +69,13 @@ func (c *Conn) Peer(key string) string {
 func (c *Conn) SetPeer(key, name string) { c.peers.Store(key, name) }
 
 // Serve answers the questions on subject, each in a goroutine, until stop is
-// called, which waits for them. All who serve a subject answer: in a queue group
-// a leaf with a wildcard could take questions that it may not even see. At most limit questions are worked on at a time; more wait. A nil
+// called, which waits for them. Of all who serve under one queue name, one
+// answers; under "" all do. A queue group is for servers whose leafs are trusted:
+// one with a wildcard is chosen for questions that it may not even see. At most limit questions are worked on at a time; more wait. A nil
 // answer is none.
-func (c *Conn) Serve(ctx context.Context, subject string, limit int, f func(Question) *Answer) (stop func(), err error) {
+func (c *Conn) Serve(ctx context.Context, subject, queue string, limit int, f func(Question) *Answer) (stop func(), err error) {
 	room, stopped := make(chan struct{}, limit), make(chan struct{})
-	unsubscribe, err := c.subscribe(ctx, subject, func(m *nats.Msg) {
+	unsubscribe, err := c.subscribe(ctx, subject, queue, func(m *nats.Msg) {
 		select {
 		case room <- struct{}{}:
 		case <-stopped:

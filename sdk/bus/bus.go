@@ -233,7 +233,7 @@ func (c *Conn) Publish(subject string, data []byte) error { return c.nc.Publish(
 // is called. A reader that is too slow loses messages, which is logged. It
 // returns when the server next to us knows of the subscription.
 func (c *Conn) Subscribe(ctx context.Context, subject string, f func(Msg)) (stop func(), err error) {
-	return c.subscribe(ctx, subject, func(m *nats.Msg) {
+	return c.subscribe(ctx, subject, "", func(m *nats.Msg) {
 		msg := Msg{Subject: m.Subject, Data: m.Data}
 		if seq := m.Header.Get(jetstream.SequenceHeader); seq != "" {
 			msg.Seq, _ = strconv.ParseUint(seq, 10, 64) // what is no number is no announcement
@@ -242,8 +242,8 @@ func (c *Conn) Subscribe(ctx context.Context, subject string, f func(Msg)) (stop
 	})
 }
 
-func (c *Conn) subscribe(ctx context.Context, subject string, f nats.MsgHandler) (stop func(), err error) {
-	sub, err := c.nc.Subscribe(subject, f)
+func (c *Conn) subscribe(ctx context.Context, subject, queue string, f nats.MsgHandler) (stop func(), err error) {
+	sub, err := c.nc.QueueSubscribe(subject, queue, f)
 	if err != nil {
 		return nil, fmt.Errorf("subscribe %s: %w", subject, err)
 	}
