@@ -153,3 +153,13 @@ func oneOf(found map[string]string) (string, error) {
 	return "", &InputError{Reason: fmt.Sprintf("this may be more than one language: %s. Say which in %s: \"language: %s\"",
 		strings.Join(files, ", "), ConfigFile, strings.Join(names, "\" or \"language: "))}
 }
+
+// IsModule reports whether the folder's policy is a ready module: what the folder
+// says, or else what is in it.
+func IsModule(fsys fs.FS) bool {
+	cfg, err := readConfig(fsys)
+	if err == nil && cfg.language == "" {
+		cfg.language, err = detect(fsys)
+	}
+	return err != nil || cfg.language == Wasm
+}

@@ -21,7 +21,8 @@ func buildCommand(e *env) *cobra.Command {
 		Use:   "build [DIR]",
 		Short: "Compile, admit and test a policy, and pack it",
 		Long: `Build turns a folder of Rego, a Go guest, a ready .wasm file or an OPA bundle (.tar.gz or a folder with .manifest) into a package. It admits the
-module and runs the golden vectors; a package is written only when all of them pass. The same source in any folder
+module and runs the golden vectors; a package is written only when all of them pass. It prints sizes, the fuel of the vectors, and
+what a decision and the admission take here and now. The same source in any folder
 gives the same digest. holdfast.yaml describes the policy; a Rego folder without one is a policy too, with every
 package as an entry point. Exit 3: the language's toolchain is missing.`,
 		Example: "  holdfast build modules/tool-authz -o tool-authz.hfp\n  holdfast build . -o json",
@@ -71,6 +72,10 @@ func (e *env) build(c *cobra.Command, dir string, outputs []string, wasmOut stri
 	if err != nil {
 		return authorError(err)
 	}
+	figures, err := h.figuresOf(c.Context(), built)
+	if err != nil {
+		return err
+	}
 	if file == "" && wasmOut == "" {
 		file = built.Package.Name + ".hfp"
 	}
@@ -81,9 +86,9 @@ func (e *env) build(c *cobra.Command, dir string, outputs []string, wasmOut stri
 		return err
 	}
 	if asJSON {
-		return e.printJSON(buildReport(built, file))
+		return e.printJSON(buildReport(built, figures, file))
 	}
-	return e.printBuilt(built, file)
+	return e.printBuilt(built, figures, file)
 }
 
 // write creates or replaces a file, whole or not at all; no name, no file.
@@ -108,16 +113,16 @@ func write(name string, data []byte) error {
 	return nil
 }
 
-func buildReport(b *compiler.Built, file string) map[string]any {
+func buildReport(b *compiler.Built, f *figures, file string) map[string]any {
 	return map[string]any{
 		"name": b.Package.Name, "version": b.Package.Version, "digest": b.Digest, "module": b.Package.Manifest.Module,
 		"abi": b.Package.ABI, "class": b.Package.Class, "language": b.Package.Language, "toolchain": b.Package.Toolchain,
 		"entrypoint": b.Package.Entrypoint, "module_bytes": len(b.Package.Module), "package_bytes": len(b.File),
-		"vectors": len(b.Vectors), "file": file,
+		"vectors": len(b.Vectors), "file": file, "figures": f,
 	}
 }
 
-func (e *env) printBuilt(b *compiler.Built, file string) error {
+func (e *env) printBuilt(b *compiler.Built, f *figures, file string) error {
 	fmt.Fprintf(e.stdout, "%s %s\n", b.Package.Name, b.Package.Version)
 	fmt.Fprintf(e.stdout, "  digest   %s\n", b.Digest)
 	fmt.Fprintf(e.stdout, "  module   %s, class %s, %d bytes, %s\n", b.Package.ABI, b.Package.Class, len(b.Package.Module), orText(b.Package.Toolchain, "as it came"))
@@ -125,11 +130,12 @@ func (e *env) printBuilt(b *compiler.Built, file string) error {
 		fmt.Fprintf(e.stdout, "  entry    %s\n", b.Package.Entrypoint)
 	}
 	fmt.Fprintf(e.stdout, "  vectors  %d passed\n", len(b.Vectors))
+	e.printFigures(f)
 	if len(b.Vectors) == 0 {
 		fmt.Fprintln(e.stderr, "holdfast: the policy has no golden vectors; write vectors.yaml, so that nodes can test it before they use it")
 	}
 	if file != "" {
-		fmt.Fprintf(e.stdout, "  wrote    %s (%d bytes)\n", file, len(b.File))
+		fmt.Fprintf(e.stdout, "  wrote    %s (%d bytes, %d uncompressed)\n", file, len(b.File), b.Size)
 	}
 	return nil
 }

@@ -71,7 +71,7 @@ func examples(tb testing.TB) []example {
 }
 
 // load makes the example ready, with parameters that replace its own.
-func (e *example) load(tb testing.TB, params map[string]any) *engine.Module {
+func (e *example) load(tb testing.TB, on *engine.Engine, params map[string]any) *engine.Module {
 	tb.Helper()
 	merged := plain(tb, e.config.Params).(map[string]any)
 	if params != nil {
@@ -81,7 +81,7 @@ func (e *example) load(tb testing.TB, params map[string]any) *engine.Module {
 	for i := range e.vectors {
 		warm = append(warm, e.vectors[i].input(tb))
 	}
-	m, err := load(tb, e.wasm, merged, e.data, warm, e.config.Patterns...)
+	m, err := loadOn(tb, on, e.wasm, merged, e.data, warm, e.config.Patterns...)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -183,7 +183,7 @@ func appendValue(tb testing.TB, out []byte, v any) []byte {
 
 func BenchmarkExamples(b *testing.B) {
 	for _, e := range examples(b) {
-		m := e.load(b, nil)
+		m := e.load(b, engineOf(b, engine.Config{}), nil)
 		input := e.vectors[0].input(b)
 		b.Run(e.name, func(b *testing.B) {
 			b.ReportAllocs()
@@ -202,13 +202,14 @@ func BenchmarkExamples(b *testing.B) {
 }
 
 func TestExamples(t *testing.T) {
+	shared := engineOf(t, engine.Config{})
 	for _, e := range examples(t) {
 		modules := map[string]*engine.Module{}
 		var most uint64
 		for _, v := range e.vectors {
 			key, _ := json.Marshal(v.Params)
 			if modules[string(key)] == nil {
-				modules[string(key)] = e.load(t, v.Params)
+				modules[string(key)] = e.load(t, shared, v.Params)
 			}
 			r, err := modules[string(key)].Call(abi.Call{Input: v.input(t), Now: newYear})
 			if err != nil {

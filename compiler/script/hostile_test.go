@@ -3,6 +3,9 @@ package script_test
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -10,12 +13,22 @@ import (
 	"github.com/holdfast-policy/holdfast/sdk/abi"
 )
 
-// ask is the smallest request.
-const ask = "\xa1\x67subject\xa1\x62id\x63ada"
+// decides makes a policy that answers with the function body whose number is the
+// subject's id. Body n stands in line n+2.
+func decides(bodies ...string) map[string]string {
+	var b strings.Builder
+	b.WriteString("import { allow, decision, deny, isInt, log, match, now, parseTime, Request } from \"./holdfast\"; const bodies: any[] = []\n")
+	for i, body := range bodies {
+		fmt.Fprintf(&b, "bodies[%d] = function body(r: any): any { %s }\n", i, body)
+	}
+	b.WriteString("export const decide = (r: any): any => bodies[Number(r.subject.id)](r)\n")
+	return map[string]string{"policy.ts": b.String()}
+}
 
-// decides makes a policy whose decide has that body.
-func decides(body string) map[string]string {
-	return map[string]string{"policy.ts": "import { allow, decision, deny, isInt, log, match, now, parseTime, Request } from \"./holdfast\"\nexport function decide(r: any): any {\n" + body + "\n}"}
+// number is the request that body n answers.
+func number(n int) []byte {
+	id := strconv.Itoa(n)
+	return append([]byte("\xa1\x67subject\xa1\x62id"), append([]byte{0x60 | byte(len(id))}, id...)...)
 }
 
 // ready compiles and loads a policy.
@@ -44,13 +57,13 @@ func logged(r abi.Result) string {
 // the next call is answered as if nothing had been.
 func TestHostile(t *testing.T) {
 	const deepJS = `let d = 0; const again = (): any => { d++; return %s }; again()`
-	for name, c := range map[string]struct {
+	cases := map[string]struct {
 		body string
 		trap abi.TrapCode
 		said string
 	}{
 		"endless loop":          {`for (;;);`, abi.TrapFuel, ""},
-		"recursion":             {fmt.Sprintf(deepJS, "again()"), abi.TrapRefused, "stack overflow\n    at again (policy.ts:3)"},
+		"recursion":             {fmt.Sprintf(deepJS, "again()"), abi.TrapRefused, "stack overflow\n    at again (policy.ts:LINE)"},
 		"recursion in map":      {fmt.Sprintf(deepJS, "[1].map(again)"), abi.TrapRefused, "stack overflow"},
 		"recursion in sort":     {fmt.Sprintf(deepJS, "[1, 2].sort(again)"), abi.TrapRefused, "stack overflow"},
 		"recursion in call":     {fmt.Sprintf(deepJS, "again.call(null)"), abi.TrapRefused, "stack overflow"},
@@ -70,30 +83,34 @@ func TestHostile(t *testing.T) {
 		"huge power":            {`return allow("x", "" + 2n ** 100000000n)`, abi.TrapRefused, "BigInt is too large"},
 		"huge product":          {`let a = 3n; for (;;) a *= a`, abi.TrapFuel, ""},
 		"regex catastrophe":     {`return allow("x", "" + /^(a+)+$/.test("a".repeat(40) + "b"))`, abi.TrapFuel, ""},
-		"throws":                {"\nthrow new TypeError('no')", abi.TrapRefused, "TypeError: no\n    at decide (policy.ts:4)"},
+		"throws":                {`throw new TypeError("no")`, abi.TrapRefused, "(policy.ts:LINE)"},
 		"throws a text":         {`throw "no"`, abi.TrapRefused, "no"},
 		"throws what throws":    {`throw { toString() { throw 1 } }`, abi.TrapRefused, "an exception that has no text"},
 		"throws a lying stack":  {`const e = new Error("x"); Object.defineProperty(e, "stack", { get() { throw 1 } }); throw e`, abi.TrapRefused, "Error: x"},
-		"reads undefined":       {`return r.context.a`, abi.TrapRefused, "cannot read property 'a' of undefined\n    at decide (policy.ts:3)"},
+		"reads undefined":       {`return r.context.a`, abi.TrapRefused, "cannot read property 'a' of undefined\n    at body"},
 		"eval":                  {`return (0, eval)("1")`, abi.TrapRefused, "eval is not supported"},
 		"Function":              {`return new Function("return 1")()`, abi.TrapRefused, "eval is not supported"},
 		"Math.random":           {`return allow("x", "" + Math.random())`, abi.TrapRefused, "Math.random: a decision depends on its input alone"},
 		"a pattern that is not": {`return match(7, "x") ? allow("a", "b") : deny("a", "b")`, abi.TrapRefused, "the manifest has no pattern 7"},
-	} {
-		m := ready(t, decides("if (r.subject.id !== \"ada\") return allow(\"x\", \"y\")\n"+c.body))
-		good := abi.Call{Input: []byte(strings.Replace(ask, "ada", "bob", 1))}
-		before, err := m.Call(good)
-		if err != nil {
-			t.Fatal(name, err)
-		}
-		r, err := m.Call(abi.Call{Input: []byte(ask), Fuel: abi.MaxFuel})
+	}
+	names := slices.Sorted(maps.Keys(cases))
+	bodies := []string{`return allow("x", "y")`}
+	for _, name := range names {
+		bodies = append(bodies, cases[name].body)
+	}
+	m := ready(t, decides(bodies...))
+	before, err := m.Call(abi.Call{Input: number(0)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, name := range names {
+		c := cases[name]
+		r, err := m.Call(abi.Call{Input: number(i + 1), Fuel: abi.MaxFuel})
 		trap, _ := errors.AsType[*abi.Trap](err)
-		// The first line of the body stands in line 3 of the file, one further down now.
-		said := strings.ReplaceAll(strings.ReplaceAll(c.said, "policy.ts:4", "policy.ts:5"), "policy.ts:3", "policy.ts:4")
-		if trap == nil || trap.Code != c.trap || !strings.Contains(logged(r), said) {
+		if trap == nil || trap.Code != c.trap || !strings.Contains(logged(r), strings.ReplaceAll(c.said, "LINE", strconv.Itoa(i+3))) {
 			t.Errorf("%s: got %q, %v; want %s; logs %q", name, r.Output, err, c.trap, logged(r))
 		}
-		after, err := m.Call(good)
+		after, err := m.Call(abi.Call{Input: number(0)})
 		if err != nil || string(after.Output) != string(before.Output) || after.Fuel != before.Fuel {
 			t.Errorf("%s: the next call: %q, %d units, %v; want %q, %d", name, after.Output, after.Fuel, err, before.Output, before.Fuel)
 		}
@@ -102,7 +119,8 @@ func TestHostile(t *testing.T) {
 
 // TestHostileDecisions: what is no decision is the guest's error, and says why.
 func TestHostileDecisions(t *testing.T) {
-	for body, want := range map[string]string{
+	cases := map[string]string{
+		`return (async () => ({ verdict: "allow" }))()`: "is a promise: nothing is asynchronous",
 		`return undefined`:                                                                                    "what decide returned is not a plain object",
 		`return null`:                                                                                         "is not a plain object",
 		`return "allow"`:                                                                                      "is not a plain object",
@@ -114,7 +132,7 @@ func TestHostileDecisions(t *testing.T) {
 		`return { verdict: new String("allow") }`:                                                             "verdict is none of allow",
 		`return { verdict: { toString: () => "allow" } }`:                                                     "verdict is none of allow",
 		`return { verdict: "allow", reason: [] }`:                                                             "has a member that it cannot have",
-		`return { get verdict() { throw new Error("getter") } }`:                                              "getter\n    at get verdict (policy.ts:3)",
+		`return { get verdict() { throw new Error("getter") } }`:                                              "getter\n    at get verdict (policy.ts:LINE)",
 		`return { verdict: "allow", toJSON() { return {} } }`:                                                 "has a member that it cannot have",
 		`return { verdict: "allow", reasons: "x" }`:                                                           "reasons is not a list",
 		`return { verdict: "allow", reasons: { length: 1 } }`:                                                 "reasons is not a list",
@@ -149,9 +167,12 @@ func TestHostileDecisions(t *testing.T) {
 		`return { verdict: "allow", value: new Array(40000).fill(300) }`:                                      "longer than 65536 bytes",
 		`return { verdict: "allow", value: { get a() { throw new Error("deep getter") } } }`:                  "deep getter",
 		`const a: any[] = [{ get x() { a.length = 1; return 1 } }, 2]; return { verdict: "allow", value: a }`: "has an item that is undefined",
-	} {
-		m := ready(t, decides(body))
-		r, err := m.Call(abi.Call{Input: []byte(ask), Fuel: abi.MaxFuel})
+	}
+	bodies := slices.Sorted(maps.Keys(cases))
+	m := ready(t, decides(bodies...))
+	for i, body := range bodies {
+		r, err := m.Call(abi.Call{Input: number(i), Fuel: abi.MaxFuel})
+		want := strings.ReplaceAll(cases[body], "LINE", strconv.Itoa(i+2))
 		if trap, ok := errors.AsType[*abi.Trap](err); !ok || trap.Code != abi.TrapRefused || !strings.Contains(logged(r), want) {
 			t.Errorf("%s\ngot %q, %v, logs %q; want %q", body, r.Output, err, logged(r), want)
 		}
@@ -162,11 +183,11 @@ func TestHostileDecisions(t *testing.T) {
 func TestBadStarts(t *testing.T) {
 	const decide = "\nexport function decide() { return { verdict: \"allow\" } }"
 	for source, want := range map[string]string{
-		`for (;;);` + decide:                                                  "_initialize: fuel_exhausted",
+		`for (;;);` + decide:                                                  "_initialize: fuel_exhausted: 400000000 units are not enough to start: an endless loop, or too much to do once",
 		`const f = (): any => f(); f()` + decide:                              "stack overflow",
 		`throw new RangeError("at the start")` + decide:                       "RangeError: at the start\n    at <anonymous> (policy.ts:1)",
 		`export const decide = 5`:                                             "the script registers no function decide",
-		`export function configure() { for (;;); }` + decide:                  "holdfast_init: fuel_exhausted",
+		`export function configure() { for (;;); }` + decide:                  "holdfast_init: fuel_exhausted: 400000000 units",
 		`export function configure() { throw new Error("refused") }` + decide: "refused\n    at configure (policy.ts:1)",
 		`const a = []; for (;;) a.push(new ArrayBuffer(1 << 20))` + decide:    "out of memory",
 		`eval("1")` + decide:                                                  "eval is not supported",

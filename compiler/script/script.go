@@ -26,10 +26,10 @@ const Toolchain = "esbuild 0.28.2, QuickJS 2025-04-26"
 
 // Bounds of a policy's sources.
 const (
-	// MaxFile bounds one file, and MaxScript the bundle without the table of its
-	// lines: QuickJS has to compile it within the fuel for initialising.
+	// MaxFile bounds one file, MaxScript the bundle: QuickJS has to compile it
+	// within the fuel for initialising, which suffices for about 200 KB of code.
 	MaxFile   = 1 << 20
-	MaxScript = 1 << 20
+	MaxScript = 1 << 18
 )
 
 // A Module is a compiled policy.

@@ -53,7 +53,7 @@ type Config struct {
 	Server string
 	Root   *bundle.TrustRoot
 	// Key signs heartbeats and orders: role heartbeat, of the person that is
-	// called like the region.
+	// called like the region. Nil: this server leads nothing but alarms.
 	Key    *bundle.PrivateKey
 	Reader Reader
 	Writer Writer
@@ -63,7 +63,10 @@ type Config struct {
 	// Alarm is told of every alarm that is raised or resolved, by the server that
 	// leads; nil for nobody. It must not block.
 	Alarm func(Alarm)
-	Log   *slog.Logger
+	// Enrolled is told of a node's newest enrolment whenever one comes; nil for
+	// nobody. It must not block.
+	Enrolled func(*bundle.SignedEnrolment)
+	Log      *slog.Logger
 }
 
 // Terms of the lease: it is renewed each third of it.
@@ -92,10 +95,10 @@ type Hub struct {
 
 // New returns a hub that Run brings to life.
 func New(cfg Config) (*Hub, error) {
-	if cfg.Root == nil || cfg.Key == nil || cfg.Reader == nil || cfg.Writer == nil || cfg.Server == "" {
-		return nil, errors.New("hub: Root, Key, Reader, Writer and Server are required")
+	if cfg.Root == nil || cfg.Reader == nil || cfg.Writer == nil || cfg.Server == "" {
+		return nil, errors.New("hub: Root, Reader, Writer and Server are required")
 	}
-	if cfg.Key.Role != bundle.RoleHeartbeat || cfg.Key.Person != cfg.Region {
+	if cfg.Key != nil && (cfg.Key.Role != bundle.RoleHeartbeat || cfg.Key.Person != cfg.Region) {
 		return nil, fmt.Errorf("hub: the heartbeat key is of %s %s, not of %s %s", cfg.Key.Role, cfg.Key.Person, bundle.RoleHeartbeat, cfg.Region)
 	}
 	if cfg.Beat == 0 {
@@ -176,7 +179,7 @@ func (h *Hub) beat(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		if !h.Leading() {
+		if !h.Leading() || h.cfg.Key == nil {
 			continue
 		}
 		envelope, err := bundle.SignHeartbeat(h.heartbeat(time.Now()), h.cfg.Key)
@@ -217,6 +220,11 @@ func (h *Hub) object(envelope []byte, at time.Time) {
 			h.cfg.Log.Warn("stored object is not believed", "type", bundle.Type(envelope), "err", err)
 		}
 		return
+	}
+	if h.cfg.Enrolled != nil && bundle.Type(envelope) == bundle.EnrolmentType {
+		if e, err := h.fleet.Root().OpenEnrolment(envelope); err == nil {
+			h.cfg.Enrolled(h.fleet.Enrolment(e.Node))
+		}
 	}
 	h.wake()
 }

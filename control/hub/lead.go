@@ -27,7 +27,7 @@ func (h *Hub) lead(ctx context.Context) {
 			clear(h.raised) // whoever leads raises them
 			continue
 		}
-		for h.step(ctx) {
+		for h.cfg.Key != nil && h.step(ctx) {
 		}
 		if time.Since(looked) >= stepEvery {
 			looked = time.Now()

@@ -360,6 +360,13 @@ func several(items []item, next string) *bus.Answer {
 
 // blob answers with a chunk of a package. Chunks never change.
 func (g *Gate) blob(ctx context.Context, name string) *bus.Answer {
+	digest, chunk, _ := strings.Cut(name, ".")
+	if _, err := wire.ParseDigest("sha256:" + digest); err != nil {
+		return bad("%v", err)
+	}
+	if _, ok := number(chunk); !ok {
+		return bad("chunk %.40q", chunk)
+	}
 	subject := g.region.prefix() + "blob." + name
 	if data, ok := g.blobs.get(subject); ok {
 		return &bus.Answer{Data: data}

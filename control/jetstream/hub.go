@@ -69,15 +69,7 @@ func (r Region) objects(group []bus.Msg) []Object {
 func (r Region) Attestations(ctx context.Context, take func(node string, first bool, epoch uint64, msg []byte, at time.Time)) error {
 	give := func(group []bus.Msg) error {
 		for _, m := range group {
-			parts := strings.Split(strings.TrimPrefix(m.Subject, r.prefix()), ".")
-			switch {
-			case len(parts) == 2 && parts[0] == "att":
-				take(parts[1], false, 0, m.Data, m.Time)
-			case len(parts) == 3 && parts[0] == "act":
-				if epoch, ok := number(parts[2]); ok {
-					take(parts[1], true, epoch, m.Data, m.Time)
-				}
-			}
+			r.attested(m, take)
 		}
 		return nil
 	}

@@ -4,6 +4,7 @@
 package release
 
 import (
+	_ "embed"
 	"strings"
 	"time"
 
@@ -11,6 +12,11 @@ import (
 	"github.com/holdfast-policy/holdfast/sdk/bundle"
 	"github.com/holdfast-policy/holdfast/sdk/wire"
 )
+
+// Example is a release file with every key.
+//
+//go:embed example.yaml
+var Example string
 
 // Options are what a release file does not say itself.
 type Options struct {

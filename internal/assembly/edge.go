@@ -46,12 +46,17 @@ type EdgeConfig struct {
 	// Folder is a folder of published releases, for an edge without regions.
 	Folder string
 	// Regions are where releases come from and records go to; the first is
-	// the home region, whose hub is preferred.
+	// the home region, whose hubs are preferred.
 	Regions []RegionLink
-	Login   Login
+	NATS    EdgeNATS
+	// Enrolment is the envelope of the node's enrolment, when it is at hand; the
+	// regions bring newer ones.
+	Enrolment []byte
 	// JournalFS is the seam for failing disks; nil means the operating system's.
 	JournalFS journal.FS
-	Log       *slog.Logger
+	// LogLevel is what the configuration file asks for.
+	LogLevel string
+	Log      *slog.Logger
 }
 
 // An Edge is one running node. Close stops it.
@@ -82,6 +87,7 @@ func StartEdge(ctx context.Context, cfg EdgeConfig) (_ *Edge, err error) {
 	}()
 	nodeConfig := edge.Config{
 		Tenant: cfg.Tenant, Name: cfg.Node, Dir: cfg.Dir, Worker: cfg.Worker, Root: cfg.Root, JournalFS: cfg.JournalFS, Log: cfg.Log,
+		Enrolment: cfg.Enrolment,
 	}
 	if cfg.Folder != "" {
 		nodeConfig.Source = &loader.FolderSource{Dir: cfg.Folder}
@@ -90,13 +96,14 @@ func StartEdge(ctx context.Context, cfg EdgeConfig) (_ *Edge, err error) {
 		if e.uplink, err = newUplink(ctx, cfg); err != nil {
 			return nil, err
 		}
-		nodeConfig.Source, nodeConfig.Live = e.uplink.source, e.uplink.live
+		nodeConfig.Source, nodeConfig.Live, nodeConfig.Attest = e.uplink.source, e.uplink.live, e.uplink.source.Attest
+		nodeConfig.AwaitEnrolment = true
 	}
 	if e.node, err = edge.Open(ctx, nodeConfig); err != nil {
 		return nil, fmt.Errorf("node %s: %w", cfg.Node, err)
 	}
 	if e.uplink != nil {
-		if e.uplink.shipper, err = e.uplink.newShipper(e.node); err != nil {
+		if err = e.uplink.attach(ctx, e.node); err != nil {
 			return nil, fmt.Errorf("node %s: %w", cfg.Node, err)
 		}
 	}
@@ -110,7 +117,7 @@ func StartEdge(ctx context.Context, cfg EdgeConfig) (_ *Edge, err error) {
 func (e *Edge) run(cfg EdgeConfig) {
 	ctx, cancel := context.WithCancel(context.Background())
 	e.cancel = cancel
-	e.http = serve.NewServer(e.node, serve.Door{Path: "/v1/data", Handler: opa.Handler(e.node)})
+	e.http = serve.NewServer(e.node, serve.Door{Path: "/v1/data", Handler: opa.Handler(e.node)}, serve.Door{Path: "/metrics", Handler: e.metrics()})
 	e.http.ErrorLog = slog.NewLogLogger(e.log.Handler(), slog.LevelDebug)
 	e.running.Go(func() {
 		if err := e.http.Serve(e.listener); !errors.Is(err, http.ErrServerClosed) {
@@ -135,7 +142,7 @@ func (e *Edge) NATS() string {
 	if e.uplink == nil {
 		return ""
 	}
-	return e.uplink.server.ClientURL()
+	return e.uplink.url()
 }
 
 // Node is the node itself.

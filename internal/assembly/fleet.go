@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"sync"
 )
 
 // Bounds of a fleet on one machine.
@@ -31,9 +32,11 @@ type FleetConfig struct {
 // through a proxy that can be cut.
 type Fleet struct {
 	*Home
-	login Login
 	hubs  []*hubHandle
 	edges []*edgeHandle
+
+	cancel  context.CancelFunc // ends the heartbeats of a fleet without regions
+	beating sync.WaitGroup
 }
 
 type edgeHandle struct {
@@ -55,6 +58,11 @@ func StartFleet(ctx context.Context, cfg FleetConfig) (_ *Fleet, err error) {
 	}()
 	if err := f.startHubs(ctx); err != nil {
 		return nil, err
+	}
+	if len(f.hubs) == 0 {
+		beating, cancel := context.WithCancel(context.Background())
+		f.cancel = cancel
+		f.beating.Go(func() { f.beatFolder(beating) })
 	}
 	for i := range cfg.Edges {
 		if err := f.startEdge(ctx, i); err != nil {
@@ -100,13 +108,18 @@ func (f *Fleet) startEdge(ctx context.Context, i int) error {
 		Tenant: f.cfg.Tenant, Node: NodeName(i + 1), Dir: f.layout.Node(NodeName(i + 1)),
 		Listen: "127.0.0.1:0", Worker: f.cfg.Worker, Root: f.root, Log: f.cfg.Log,
 	}
+	enrolment, err := os.ReadFile(f.layout.Enrolment(cfg.Node))
+	if err != nil {
+		return err
+	}
+	cfg.Enrolment = enrolment
 	region := ""
 	if len(f.hubs) == 0 {
 		cfg.Folder = f.layout.Published()
 	} else {
 		home := i % len(f.hubs)
 		region = f.hubs[home].name
-		cfg.Login = f.login
+		cfg.NATS = f.EdgeNATS(cfg.Node)
 		for j := range f.hubs {
 			cfg.Regions = append(cfg.Regions, f.hubs[(home+j)%len(f.hubs)].link())
 		}
@@ -121,6 +134,10 @@ func (f *Fleet) startEdge(ctx context.Context, i int) error {
 
 // Close stops the edges, which write their closing checkpoints, then the hubs.
 func (f *Fleet) Close() error {
+	if f.cancel != nil {
+		f.cancel()
+	}
+	f.beating.Wait()
 	var errs []error
 	for _, e := range f.edges {
 		errs = append(errs, e.Close())

@@ -130,7 +130,7 @@ func TestFleetStartsAgain(t *testing.T) {
 func TestSecretsAreTheOwners(t *testing.T) {
 	f := startFleet(t, assembly.FleetConfig{Dir: t.TempDir(), Regions: 1, Edges: 1})
 	l := f.Layout()
-	secrets := []string{l.Login(), l.PrivateKey("root"), l.PrivateKey("author"), l.PrivateKey("approver"),
+	secrets := []string{l.Creds("operator"), l.Creds("edge-1"), l.Creds("hub-eu"), l.Authority(), l.PrivateKey("heartbeat-eu"), l.PrivateKey("kill"), l.PrivateKey("root"), l.PrivateKey("author"), l.PrivateKey("approver"),
 		assembly.RegionKeyFile(l.Region("eu")), l.Node("edge-1"), l.Region("eu")}
 	for _, path := range secrets {
 		info, err := os.Stat(path)

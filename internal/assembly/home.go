@@ -13,6 +13,7 @@ import (
 	"github.com/holdfast-policy/holdfast/runtime/journal"
 	"github.com/holdfast-policy/holdfast/sdk/audit"
 	"github.com/holdfast-policy/holdfast/sdk/bundle"
+	"github.com/holdfast-policy/holdfast/sdk/bus/auth"
 )
 
 // ErrOtherFleet is returned for a folder that holds a fleet of another shape.
@@ -22,12 +23,16 @@ var ErrOtherFleet = errors.New("the folder holds another fleet")
 // keys, the trust root and the releases that were published. Opening one starts
 // nothing.
 type Home struct {
-	cfg     FleetConfig
-	layout  Layout
-	root    *bundle.TrustRoot
-	signers []*bundle.PrivateKey // author, approver
-	keys    *audit.Keys
-	vkeys   map[string]string // public keys of the regions' ledgers, by name
+	cfg       FleetConfig
+	layout    Layout
+	root      *bundle.TrustRoot
+	signers   []*bundle.PrivateKey          // author, approver
+	private   map[string]*bundle.PrivateKey // the laptop's, by file name
+	keys      *audit.Keys
+	natsTrust *auth.Trust
+	tls       map[string]*auth.TLSFiles // of the hubs, by region
+	users     map[string]string         // public keys of NATS users, by name
+	vkeys     map[string]string         // public keys of the regions' ledgers, by name
 }
 
 // description is fleet.json: what a folder holds, for later commands.
@@ -66,6 +71,12 @@ func (h *Home) prepare() error {
 		return err
 	}
 	if err := h.publicKeys(); err != nil {
+		return err
+	}
+	if err := h.transport(); err != nil {
+		return err
+	}
+	if err := h.enrol(); err != nil {
 		return err
 	}
 	doc, err := json.MarshalIndent(want, "", "  ")
@@ -123,6 +134,12 @@ func makeKey(dir string, file func(dir string) string, name string) (vkey string
 	_, vkey, err = journal.LoadOrCreateKey(file(dir), name)
 	return vkey, err
 }
+
+// Key is one of the laptop's private keys, by the name of its file; nil for none.
+func (h *Home) Key(name string) *bundle.PrivateKey { return h.private[name] }
+
+// Root is the trust root that the fleet began with.
+func (h *Home) Root() *bundle.TrustRoot { return h.root }
 
 // RegionNames are the fleet's regions.
 func (h *Home) RegionNames() []string { return regionNames[:h.cfg.Regions] }

@@ -1,52 +1,102 @@
 package assembly
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
+	"net/http"
+	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
+	"time"
 
-	"golang.org/x/mod/sumdb/note"
-
-	"github.com/holdfast-policy/holdfast/control/jetstream"
+	"github.com/holdfast-policy/holdfast/control/hub"
 	"github.com/holdfast-policy/holdfast/control/ledger"
-	"github.com/holdfast-policy/holdfast/runtime/journal"
+	"github.com/holdfast-policy/holdfast/control/registry"
 	"github.com/holdfast-policy/holdfast/sdk/audit"
+	"github.com/holdfast-policy/holdfast/sdk/bundle"
 	"github.com/holdfast-policy/holdfast/sdk/bus"
+	"github.com/holdfast-policy/holdfast/sdk/bus/auth"
 	"github.com/holdfast-policy/holdfast/sdk/bus/embed"
 )
 
-// A Login is the tenant's user on every hub and edge.
-type Login = embed.Login
-
-// HubConfig is all that one region's hub needs.
+// HubConfig is all that one hub server of a region needs.
 type HubConfig struct {
-	Tenant, Region string
-	Dir            string
-	Login          Login
-	Host           string // "" is 127.0.0.1
-	// Ports to listen on; 0 takes a free one.
-	ClientPort, LeafPort, WebsocketPort int
-	// Join is the leaf address of the hub that this one is a leaf of; "" for
-	// the centre of the star.
-	Join string
-	// Peers are the other regions, whose releases are copied.
+	Region string
+	// Server is this server's name, unlike any other's; "" is the region's name,
+	// for a region of one server.
+	Server string
+	Dir    string
+	// Trust, TLS, Host, the ports, Routes and Links are those of the embedded NATS
+	// server, as embed.HubConfig has them.
+	Trust                                            *auth.Trust
+	TLS                                              *auth.TLSFiles
+	Host                                             string
+	ClientPort, LeafPort, WebsocketPort, ClusterPort int
+	Websocket                                        bool
+	Routes                                           []string
+	ClusterSecret                                    string
+	Links                                            []embed.Link
+	// URLs are of NATS servers that the user runs, in the place of an embedded
+	// one. CA verifies them; NoDomain says that their JetStream has no domain.
+	URLs     []string
+	CA       string
+	NoDomain bool
+	// Replicas is on how many servers each stream is; 0 is three with routes and
+	// one without.
+	Replicas int
+	Tenants  []TenantConfig
+	// Peers are the other regions, whose signed objects are copied.
 	Peers []string
-	// Keys are the log keys of the nodes.
-	Keys *audit.Keys
-	Log  *slog.Logger
+	// Listen is where /livez, /readyz and /metrics are; "" for nowhere.
+	Listen string
+	// Webhook takes alarms; "" for none.
+	Webhook string
+	// Beat is the time between heartbeats, 0 is the default.
+	Beat time.Duration
+	// LogLevel is what the configuration file asks for.
+	LogLevel string
+	Log      *slog.Logger
 }
 
-// A Hub is one running region: a NATS server with the region's streams, the
-// copying of releases from the other regions, and the ledger.
+// TenantConfig is a tenant on a hub.
+type TenantConfig struct {
+	Name string
+	// Creds is the path of this server's credentials in the tenant's account.
+	Creds string
+	Root  *bundle.TrustRoot
+	// Heartbeat is the region's key; without one this region says no heartbeats
+	// and leads no rollouts.
+	Heartbeat *bundle.PrivateKey
+	// Keys are log keys that count beside those of enrolments.
+	Keys *audit.Keys
+}
+
+func (c *HubConfig) server() string { return cmp.Or(c.Server, c.Region) }
+
+func (c *HubConfig) replicas() int {
+	if c.Replicas == 0 && len(c.Routes) > 1 {
+		return 3
+	}
+	return max(c.Replicas, 1)
+}
+
+// A Hub is one hub server of a region: NATS, and for each tenant its streams,
+// the gate for edges, the copying of signed objects from the other regions, the
+// ledger, and a part in leading the region.
 type Hub struct {
-	server  *embed.Server
-	conn    *bus.Conn
-	ledger  *ledger.Ledger
-	cancel  context.CancelFunc
-	running sync.WaitGroup
+	cfg      HubConfig
+	nats     *embed.Server // nil when the user runs the servers
+	tenants  []*tenant
+	webhook  *hub.Webhook // nil for none
+	http     *http.Server
+	listener net.Listener
+	cancel   context.CancelFunc
+	running  sync.WaitGroup
 }
 
 // RegionKeyFile is where a region whose folder is dir keeps its ledger key.
@@ -55,87 +105,185 @@ func RegionKeyFile(dir string) string { return filepath.Join(dir, "region.key") 
 // LedgerDir is where a region whose folder is dir keeps its ledger.
 func LedgerDir(dir string) string { return filepath.Join(dir, "ledger") }
 
-// StartHub starts a region and returns when its streams are there.
+// StartHub starts a hub server and returns when it listens. Its streams are
+// there when Ready returns nil: of three servers that takes two.
 func StartHub(ctx context.Context, cfg HubConfig) (_ *Hub, err error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
-	h := &Hub{}
+	cfg.Log = cfg.Log.With("region", cfg.Region)
+	h := &Hub{cfg: cfg}
 	defer func() {
 		if err != nil {
 			err = errors.Join(fmt.Errorf("region %s: %w", cfg.Region, err), h.Close())
 		}
 	}()
-	key, _, err := journal.LoadOrCreateKey(RegionKeyFile(cfg.Dir), audit.RegionKeyName(cfg.Tenant, cfg.Region))
-	if err != nil {
+	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, err
 	}
-	h.server, err = embed.Hub(ctx, embed.HubConfig{
-		Region: cfg.Region, Dir: filepath.Join(cfg.Dir, "nats"), Login: cfg.Login, Host: cfg.Host,
-		ClientPort: cfg.ClientPort, LeafPort: cfg.LeafPort, WebsocketPort: cfg.WebsocketPort, Websocket: true,
-		Join: cfg.Join, Log: cfg.Log,
-	})
-	if err != nil {
-		return nil, err
+	if cfg.Webhook != "" {
+		if h.webhook, err = hub.NewWebhook(cfg.Webhook, cfg.Log); err != nil {
+			return nil, err
+		}
 	}
-	h.conn, err = bus.Connect(ctx, bus.Config{
-		Server: h.server, User: cfg.Login.User, Password: cfg.Login.Password, Name: "hub " + cfg.Region, Log: cfg.Log,
-	})
-	if err != nil {
-		return nil, err
+	if len(cfg.URLs) == 0 {
+		if h.nats, err = embed.Hub(ctx, h.embedded()); err != nil {
+			return nil, err
+		}
 	}
-	region := jetstream.Region{Conn: h.conn, Tenant: cfg.Tenant, Name: cfg.Region}
-	if err := region.Create(ctx); err != nil {
-		return nil, err
+	for _, t := range cfg.Tenants {
+		opened, err := h.open(ctx, t)
+		if err != nil {
+			return nil, fmt.Errorf("tenant %s: %w", t.Name, err)
+		}
+		h.tenants = append(h.tenants, opened)
 	}
-	if h.ledger, err = openLedger(cfg, key, jetstream.Input{Region: region}); err != nil {
-		return nil, err
+	if cfg.Listen != "" {
+		if h.listener, err = net.Listen("tcp", cfg.Listen); err != nil {
+			return nil, err
+		}
 	}
-	h.run(cfg, region)
+	h.run()
 	return h, nil
 }
 
-func openLedger(cfg HubConfig, key note.Signer, input ledger.Input) (*ledger.Ledger, error) {
-	return ledger.Open(ledger.Config{
-		Dir: LedgerDir(cfg.Dir), Tenant: cfg.Tenant, Region: cfg.Region, Key: key, Keys: cfg.Keys, Input: input, Log: cfg.Log,
+func (h *Hub) embedded() embed.HubConfig {
+	c := &h.cfg
+	return embed.HubConfig{
+		Region: c.Region, Name: c.server(), Dir: filepath.Join(c.Dir, "nats"), Trust: c.Trust, TLS: c.TLS, Host: c.Host,
+		ClientPort: c.ClientPort, LeafPort: c.LeafPort, WebsocketPort: c.WebsocketPort, Websocket: c.Websocket,
+		Routes: c.Routes, ClusterPort: c.ClusterPort, ClusterSecret: c.ClusterSecret, Links: c.Links, Log: c.Log,
+	}
+}
+
+// connect is a connection in a tenant's account.
+func (h *Hub) connect(ctx context.Context, t TenantConfig) (*bus.Conn, error) {
+	c := bus.Config{Creds: t.Creds, Name: "hub " + h.cfg.server(), Log: h.cfg.Log}
+	if h.nats != nil {
+		c.Server = h.nats
+	} else {
+		c.URLs, c.CA = h.cfg.URLs, h.cfg.CA
+	}
+	return bus.Connect(ctx, c)
+}
+
+func (h *Hub) run() {
+	ctx, cancel := context.WithCancel(context.Background())
+	h.cancel = cancel
+	for _, t := range h.tenants {
+		h.running.Go(func() { t.run(ctx) })
+	}
+	if h.webhook != nil {
+		h.running.Go(func() { h.webhook.Run(ctx) })
+	}
+	if h.listener == nil {
+		return
+	}
+	h.http = &http.Server{Handler: h.operations(), ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute}
+	h.running.Go(func() {
+		if err := h.http.Serve(h.listener); !errors.Is(err, http.ErrServerClosed) {
+			h.cfg.Log.Error("operations listener closed", "err", err)
+		}
 	})
 }
 
-func (h *Hub) run(cfg HubConfig, region jetstream.Region) {
-	ctx, cancel := context.WithCancel(context.Background())
-	h.cancel = cancel
-	start := func(what string, run func() error) {
-		h.running.Go(func() {
-			if err := run(); err != nil && ctx.Err() == nil {
-				cfg.Log.Error(what+" stopped", "region", cfg.Region, "err", err)
-			}
-		})
+// operations is what Listen answers.
+func (h *Hub) operations() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if err := h.Ready(); err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			return
+		}
+		fmt.Fprintln(w, "ok")
+	})
+	mux.Handle("GET /metrics", h.metrics())
+	return mux
+}
+
+// Ready returns why the region cannot be used through this server, or nil: every
+// tenant's streams are there and its gate is open.
+func (h *Hub) Ready() error {
+	for _, t := range h.tenants {
+		if err := t.ready(); err != nil {
+			return fmt.Errorf("tenant %s: %w", t.cfg.Name, err)
+		}
 	}
-	start("ledger", func() error { return h.ledger.Run(ctx) })
-	start("gate", func() error { return jetstream.NewGate(region, cfg.Log).Run(ctx) })
-	for _, peer := range cfg.Peers {
-		from := jetstream.Region{Conn: h.conn, Tenant: cfg.Tenant, Name: peer}
-		start("copying from "+peer, func() error { return region.Copy(ctx, from, cfg.Log) })
+	return nil
+}
+
+// WaitReady returns when Ready does.
+func (h *Hub) WaitReady(ctx context.Context) error {
+	for {
+		err := h.Ready()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("region %s: %w", h.cfg.Region, errors.Join(err, ctx.Err()))
+		case <-time.After(20 * time.Millisecond):
+		}
 	}
 }
 
-// Server is the region's NATS server.
-func (h *Hub) Server() *embed.Server { return h.server }
+// Server is the embedded NATS server; nil when the user runs the servers.
+func (h *Hub) Server() *embed.Server { return h.nats }
 
-// Ledger is the region's ledger.
-func (h *Hub) Ledger() *ledger.Ledger { return h.ledger }
+// URL is where /metrics and the others answer; "" for nowhere.
+func (h *Hub) URL() string {
+	if h.listener == nil {
+		return ""
+	}
+	return "http://" + h.listener.Addr().String()
+}
 
-// Close stops the region.
+// Ledger is the ledger of the first tenant.
+func (h *Hub) Ledger() *ledger.Ledger { return h.tenants[0].ledger }
+
+// View is what is in force for the first tenant, as this server knows it.
+func (h *Hub) View() registry.View { return h.tenants[0].lead.View() }
+
+// Leading reports whether this server leads the region for a tenant.
+func (h *Hub) Leading(tenant string) bool {
+	for _, t := range h.tenants {
+		if t.cfg.Name == tenant {
+			return t.lead.Leading()
+		}
+	}
+	return false
+}
+
+// Close gives up the lease and stops the server.
 func (h *Hub) Close() error {
+	var errs []error
+	if h.http != nil {
+		errs = append(errs, h.http.Close())
+	} else if h.listener != nil {
+		errs = append(errs, h.listener.Close())
+	}
 	if h.cancel != nil {
 		h.cancel()
 	}
 	h.running.Wait()
-	if h.conn != nil {
-		h.conn.Close()
+	for _, t := range h.tenants {
+		t.close()
 	}
-	if h.server != nil {
-		h.server.Shutdown()
+	if h.nats != nil {
+		h.nats.Shutdown()
 	}
-	return nil
+	return errors.Join(errs...)
+}
+
+// opened reports what has happened once.
+type opened struct{ err atomic.Pointer[error] }
+
+func (o *opened) set(err error) { o.err.Store(&err) }
+
+func (o *opened) get() error {
+	if err := o.err.Load(); err != nil {
+		return *err
+	}
+	return errors.New("starting")
 }

@@ -6,8 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
-	"strings"
 	"time"
 
 	"github.com/holdfast-policy/holdfast/control/jetstream"
@@ -82,11 +80,7 @@ func Tail(ctx context.Context, l Layout, filter LiveFilter, show func(LiveDecisi
 	if len(where.Regions) == 0 {
 		return errors.New("this fleet has no region, and so no NATS to watch")
 	}
-	secret, err := os.ReadFile(l.Login())
-	if err != nil {
-		return fmt.Errorf("the fleet's NATS password: %w", err)
-	}
-	conn, err := bus.Connect(ctx, bus.Config{URL: where.Regions[0].NATS, User: d.Tenant, Password: strings.TrimSpace(string(secret)), Name: "tail"})
+	conn, err := bus.Connect(ctx, bus.Config{URL: where.Regions[0].NATS, Creds: l.Creds(operatorUser), CA: l.CAFile(), Name: "tail"})
 	if err != nil {
 		return err
 	}

@@ -19,41 +19,76 @@ import (
 // trustRootLifetime is how long the trust root of a fleet on one machine holds.
 const trustRootLifetime = 365 * 24 * time.Hour
 
-// trust makes or reads the keys of the laptop's three people - a root, an
-// author and an approver - and the trust root that names them. In a real fleet
-// these keys are on three machines and never meet.
+// laptopKeys are the keys of a fleet on one machine, by file name. In a real
+// fleet they are on several machines and never meet.
+func (h *Home) laptopKeys() []laptopKey {
+	keys := []laptopKey{
+		{"root", bundle.RoleRoot, "laptop-root"}, {"author", bundle.RoleAuthor, "laptop-author"}, {"approver", bundle.RoleApprover, "laptop-approver"},
+		{"enrol", bundle.RoleEnrol, "laptop-enrol"}, {"kill", bundle.RoleKill, "laptop-kill"}, {"kill-2", bundle.RoleKill, "laptop-kill-2"},
+	}
+	for _, region := range h.beating() {
+		keys = append(keys, laptopKey{"heartbeat-" + region, bundle.RoleHeartbeat, region})
+	}
+	return keys
+}
+
+type laptopKey struct {
+	file   string
+	role   bundle.Role
+	person string
+}
+
+// beating are the regions that say heartbeats; a fleet without regions has one of
+// its own for that.
+func (h *Home) beating() []string {
+	if names := h.RegionNames(); len(names) > 0 {
+		return names
+	}
+	return []string{localRegion}
+}
+
+// localRegion is who says heartbeats in a fleet without regions.
+const localRegion = "local"
+
+// trust makes or reads the keys of the laptop's people and the trust root that
+// names them.
 func (h *Home) trust() error {
 	var public []bundle.Key
-	private := map[bundle.Role]*bundle.PrivateKey{}
-	for _, role := range []bundle.Role{bundle.RoleRoot, bundle.RoleAuthor, bundle.RoleApprover} {
-		k, err := loadOrCreatePrivateKey(h.layout.PrivateKey(string(role)), role)
+	h.private = map[string]*bundle.PrivateKey{}
+	for _, want := range h.laptopKeys() {
+		k, err := loadOrCreatePrivateKey(h.layout.PrivateKey(want.file), want)
 		if err != nil {
 			return err
 		}
-		private[role] = k
+		h.private[want.file] = k
 		public = append(public, k.Key)
 	}
-	h.signers = []*bundle.PrivateKey{private[bundle.RoleAuthor], private[bundle.RoleApprover]}
+	h.signers = []*bundle.PrivateKey{h.private["author"], h.private["approver"]}
 	envelope, err := os.ReadFile(h.layout.TrustRoot())
 	if errors.Is(err, fs.ErrNotExist) {
 		root := bundle.NewTrustRoot(h.cfg.Tenant, time.Now().Add(trustRootLifetime), public...)
-		if envelope, err = bundle.SignTrustRoot(root, private[bundle.RoleRoot]); err == nil {
+		if envelope, err = bundle.SignTrustRoot(root, h.private["root"]); err == nil {
 			err = writeNew(h.layout.TrustRoot(), envelope)
 		}
 	}
 	if err != nil {
 		return err
 	}
-	h.root, err = bundle.OpenTrustRoot(envelope, time.Now())
-	return err
+	if h.root, err = bundle.OpenTrustRoot(envelope, time.Now()); err != nil {
+		return err
+	}
+	if !h.root.HasRole(bundle.RoleHeartbeat) || !h.root.HasRole(bundle.RoleEnrol) {
+		return fmt.Errorf("%w: its trust root knows no heartbeats and no enrolments; use another --dir", ErrOtherFleet)
+	}
+	return nil
 }
 
-func loadOrCreatePrivateKey(path string, role bundle.Role) (*bundle.PrivateKey, error) {
+func loadOrCreatePrivateKey(path string, want laptopKey) (*bundle.PrivateKey, error) {
 	k, err := bundle.ReadPrivateKey(path)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return k, err
 	}
-	if k, err = bundle.GenerateKey(role, "laptop-"+string(role)); err != nil {
+	if k, err = bundle.GenerateKey(want.role, want.person); err != nil {
 		return nil, err
 	}
 	return k, k.WriteFile(path)

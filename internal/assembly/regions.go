@@ -2,20 +2,14 @@ package assembly
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
-	"github.com/holdfast-policy/holdfast/control/jetstream"
 	"github.com/holdfast-policy/holdfast/internal/cut"
 	"github.com/holdfast-policy/holdfast/sdk/bundle"
-	"github.com/holdfast-policy/holdfast/sdk/bus"
+	"github.com/holdfast-policy/holdfast/sdk/bus/embed"
 	"github.com/holdfast-policy/holdfast/sdk/wire"
 )
 
@@ -44,28 +38,18 @@ type NodeInfo struct {
 }
 
 func (f *Fleet) startHubs(ctx context.Context) error {
-	names := f.RegionNames()
-	if len(names) == 0 {
-		return nil
-	}
-	login, err := loadOrCreateLogin(f.layout, f.cfg.Tenant)
-	if err != nil {
-		return err
-	}
-	f.login = login
-	for i, name := range names {
+	for i, name := range f.RegionNames() {
 		h := &hubHandle{name: name, key: f.vkeys[name]}
 		f.hubs = append(f.hubs, h)
-		cfg := HubConfig{
-			Tenant: f.cfg.Tenant, Region: name, Dir: f.layout.Region(name), Login: login, Keys: f.keys, Log: f.cfg.Log,
-			Peers: slices.DeleteFunc(slices.Clone(names), func(n string) bool { return n == name }),
-		}
+		cfg := f.HubConfig(name)
 		if i > 0 {
+			var err error
 			if h.join, err = cut.New(f.hubs[0].Server().LeafAddr()); err != nil {
 				return err
 			}
-			cfg.Join = h.join.Addr()
+			cfg.Links = []embed.Link{{Tenant: f.cfg.Tenant, Creds: f.layout.Creds("link"), URLs: []string{h.join.Addr()}}}
 		}
+		var err error
 		if h.Hub, err = StartHub(ctx, cfg); err != nil {
 			return err
 		}
@@ -73,11 +57,50 @@ func (f *Fleet) startHubs(ctx context.Context) error {
 			return err
 		}
 	}
+	for _, h := range f.hubs {
+		if err := h.WaitReady(ctx); err != nil {
+			return err
+		}
+	}
+	if len(f.hubs) == 0 {
+		return nil
+	}
+	return f.storeEnrolments(ctx)
+}
+
+// storeEnrolments hands every node's enrolment to the first region, which the
+// others copy.
+func (f *Fleet) storeEnrolments(ctx context.Context) error {
+	enrolments, err := f.Enrolments()
+	if err != nil {
+		return err
+	}
+	admin, err := f.Admin(ctx)
+	if err != nil {
+		return err
+	}
+	defer admin.Close()
+	for _, envelope := range enrolments {
+		if err := admin.Enrol(ctx, envelope); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
+// Admin connects as the operator of the fleet.
+func (f *Fleet) Admin(ctx context.Context) (*Admin, error) {
+	cfg := AdminConfig{
+		Tenant: f.cfg.Tenant, Root: f.root, Creds: f.layout.Creds(operatorUser), CA: f.layout.CAFile(), Regions: f.RegionNames(), Log: f.cfg.Log,
+	}
+	for _, h := range f.hubs {
+		cfg.URLs = append(cfg.URLs, h.Server().ClientURL())
+	}
+	return OpenAdmin(ctx, cfg)
+}
+
 func (h *hubHandle) link() RegionLink {
-	return RegionLink{Name: h.name, Leaf: h.edges.Addr(), Key: h.key}
+	return RegionLink{Name: h.name, Leafs: []string{h.edges.Addr()}, Key: h.key}
 }
 
 func (h *hubHandle) close() error {
@@ -134,19 +157,18 @@ func (f *Fleet) Publish(ctx context.Context, points []bundle.Point, packages map
 		return f.Home.Publish(points, packages)
 	}
 	return f.publish(points, packages, func(p Published, envelope []byte) (time.Time, error) {
-		conn, err := bus.Connect(ctx, bus.Config{
-			URL: f.hubs[0].Server().ClientURL(), User: f.login.User, Password: f.login.Password, Name: "publisher", Log: f.cfg.Log,
-		})
+		admin, err := f.Admin(ctx)
 		if err != nil {
 			return time.Time{}, err
 		}
-		defer conn.Close()
+		defer admin.Close()
 		files := make([][]byte, 0, len(packages))
 		for _, file := range packages {
 			files = append(files, file)
 		}
 		began := time.Now()
-		return began, jetstream.Region{Conn: conn, Tenant: f.cfg.Tenant, Name: f.hubs[0].name}.Publish(ctx, p.Epoch, envelope, files...)
+		_, _, err = admin.Publish(ctx, envelope, files...)
+		return began, err
 	})
 }
 
@@ -206,19 +228,3 @@ func (f *Fleet) NodeInfos() []NodeInfo {
 	}
 	return out
 }
-
-// loadOrCreateLogin keeps the password of the fleet's NATS user in a file that
-// only its owner reads.
-func loadOrCreateLogin(l Layout, tenant string) (Login, error) {
-	login := Login{Tenant: tenant, User: tenant}
-	secret, err := os.ReadFile(l.Login())
-	if errors.Is(err, fs.ErrNotExist) {
-		secret = []byte(rand.Text())
-		err = os.WriteFile(l.Login(), secret, 0o600)
-	}
-	login.Password = strings.TrimSpace(string(secret))
-	return login, err
-}
-
-// Login is where the password of the fleet's NATS user is.
-func (l Layout) Login() string { return filepath.Join(l.Dir, "keys", "nats.password") }

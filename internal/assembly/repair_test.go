@@ -73,10 +73,9 @@ func TestShipsAfterADiskFailure(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	login := assembly.Login{Tenant: "demo", User: "demo", Password: "secret"}
-	hub, err := assembly.StartHub(context.Background(), assembly.HubConfig{
-		Tenant: "demo", Region: "eu", Dir: home.Layout().Region("eu"), Login: login, Keys: home.Keys(), Log: slog.New(slog.DiscardHandler),
-	})
+	cfg := home.HubConfig("eu")
+	cfg.Log = slog.New(slog.DiscardHandler)
+	hub, err := assembly.StartHub(context.Background(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,8 +83,9 @@ func TestShipsAfterADiskFailure(t *testing.T) {
 	fs := &failingFS{FS: journal.OS()}
 	o := newOne(t)
 	o.home = home
-	o.cfg.Dir, o.cfg.Folder, o.cfg.JournalFS, o.cfg.Login = home.Layout().Node("edge-1"), "", fs, login
-	o.cfg.Regions = []assembly.RegionLink{{Name: "eu", Leaf: hub.Server().LeafAddr(), Key: regionKey(t, home)}}
+	o.cfg.Dir, o.cfg.Folder, o.cfg.JournalFS, o.cfg.NATS = home.Layout().Node("edge-1"), "", fs, home.EdgeNATS("edge-1")
+	o.cfg.Root = home.Root()
+	o.cfg.Regions = []assembly.RegionLink{{Name: "eu", Leafs: []string{hub.Server().LeafAddr()}, Key: regionKey(t, home)}}
 	o.start()
 	shipped := func() bool {
 		boots := o.edge.Node().Journal().Boots()

@@ -12,53 +12,86 @@ import (
 	"github.com/holdfast-policy/holdfast/control/jetstream"
 	"github.com/holdfast-policy/holdfast/runtime/edge"
 	"github.com/holdfast-policy/holdfast/runtime/journal"
+	"github.com/holdfast-policy/holdfast/runtime/serve/natsapi"
 	"github.com/holdfast-policy/holdfast/runtime/ship"
 	"github.com/holdfast-policy/holdfast/sdk/audit"
 	"github.com/holdfast-policy/holdfast/sdk/bus"
+	"github.com/holdfast-policy/holdfast/sdk/bus/auth"
 	"github.com/holdfast-policy/holdfast/sdk/bus/embed"
 )
 
 // A RegionLink is how an edge reaches a region and knows its ledger.
 type RegionLink struct {
 	Name string
-	// Leaf is the host:port that leaf nodes join.
-	Leaf string
+	// Leafs are the host:port of the region's hub servers that leaf nodes join;
+	// none with EdgeNATS.URLs.
+	Leafs []string
 	// Key is the verifier key of the region's ledger.
 	Key string
 }
 
-// An uplink is an edge's side of NATS: its own server, a leaf of the regions,
-// through which releases come and records and live decisions go.
+// EdgeNATS is how an edge connects.
+type EdgeNATS struct {
+	// Creds is the path of the node's credentials.
+	Creds string
+	// CA verifies the servers; "" for connections without TLS.
+	CA string
+	// URLs are of NATS servers that the user runs: the edge is then a client of
+	// theirs and has no server of its own.
+	URLs []string
+	// Host and Port are where workloads beside the edge connect; "" is 127.0.0.1
+	// and 0 a free port. Workloads are their users, who may ask and tail.
+	Host      string
+	Port      int
+	Workloads []embed.User
+}
+
+// An uplink is an edge's side of NATS: its own server, a leaf of the regions, or
+// a connection to servers that the user runs. Through it signed objects come and
+// records, attestations and live decisions go.
 type uplink struct {
 	cfg     EdgeConfig
-	server  *embed.Server
+	server  *embed.Server // nil when the user runs the servers
 	conn    *bus.Conn
 	source  *jetstream.Source
 	shipper *ship.Shipper // made when there is a node
+	asked   func()        // stops answering over the bus
 }
 
 // drainShipping bounds how long a stopping edge waits for the regions.
 const drainShipping = 3 * time.Second
 
-func newUplink(ctx context.Context, cfg EdgeConfig) (*uplink, error) {
+func newUplink(ctx context.Context, cfg EdgeConfig) (_ *uplink, err error) {
 	u := &uplink{cfg: cfg}
+	defer func() {
+		if err != nil {
+			u.close()
+			err = fmt.Errorf("node %s: %w", cfg.Node, err)
+		}
+	}()
 	var hubs, names []string
 	for _, r := range cfg.Regions {
-		hubs, names = append(hubs, r.Leaf), append(names, r.Name)
+		hubs, names = append(hubs, r.Leafs...), append(names, r.Name)
 	}
-	var err error
-	u.server, err = embed.Leaf(ctx, embed.LeafConfig{
-		Node: cfg.Node, Dir: filepath.Join(cfg.Dir, "nats"), Login: cfg.Login, Hubs: hubs, Log: cfg.Log,
-	})
-	if err != nil {
+	conn := bus.Config{Name: "node " + cfg.Node, Log: cfg.Log}
+	if len(cfg.NATS.URLs) > 0 {
+		conn.URLs, conn.Creds, conn.CA = cfg.NATS.URLs, cfg.NATS.Creds, cfg.NATS.CA
+	} else {
+		var tls *auth.TLSFiles
+		if cfg.NATS.CA != "" {
+			tls = &auth.TLSFiles{CA: cfg.NATS.CA}
+		}
+		u.server, err = embed.Leaf(ctx, embed.LeafConfig{
+			Node: cfg.Node, Tenant: cfg.Tenant, Creds: cfg.NATS.Creds, TLS: tls, Dir: filepath.Join(cfg.Dir, "nats"),
+			Host: cfg.NATS.Host, ClientPort: cfg.NATS.Port, Workloads: cfg.NATS.Workloads, Hubs: hubs, Log: cfg.Log,
+		})
+		if err != nil {
+			return nil, err
+		}
+		conn.Server = u.server
+	}
+	if u.conn, err = bus.Connect(ctx, conn); err != nil {
 		return nil, err
-	}
-	u.conn, err = bus.Connect(ctx, bus.Config{
-		Server: u.server, Name: "node " + cfg.Node, Log: cfg.Log,
-	})
-	if err != nil {
-		u.close()
-		return nil, fmt.Errorf("node %s: %w", cfg.Node, err)
 	}
 	u.source = &jetstream.Source{Conn: u.conn, Tenant: cfg.Tenant, Node: cfg.Node, Regions: names, Log: cfg.Log}
 	return u, nil
@@ -74,6 +107,16 @@ func (u *uplink) drain(node *edge.Node) error {
 		}
 	}
 	return nil
+}
+
+// attach gives the uplink its node: records are shipped from it and questions
+// that come over the bus are asked of it.
+func (u *uplink) attach(ctx context.Context, node *edge.Node) (err error) {
+	if u.shipper, err = u.newShipper(node); err != nil {
+		return err
+	}
+	u.asked, err = natsapi.Serve(ctx, u.conn, u.cfg.Tenant, node)
+	return err
 }
 
 func (u *uplink) newShipper(node *edge.Node) (*ship.Shipper, error) {
@@ -109,14 +152,15 @@ func (r running) ReadBatch(boot string, from uint64, records, bytes int) (*audit
 	return r.node.Journal().ReadBatch(boot, from, records, bytes)
 }
 
-// live publishes a recorded decision where somebody listens, and nowhere else.
+// live publishes a recorded decision where somebody listens, and nowhere else;
+// whether anybody does is not known of servers that the user runs.
 func (u *uplink) live(r *audit.Record, ref audit.Ref) {
 	if r.Decision == nil {
 		return
 	}
 	for _, form := range []jetstream.Form{jetstream.JSON, jetstream.CBOR} {
 		subject := jetstream.LiveSubject(u.cfg.Tenant, form, u.cfg.Node, r.Decision.Verdict.String(), r.Decision.Point)
-		if !u.server.Interest(subject) {
+		if u.server != nil && !u.server.Interest(subject) {
 			continue
 		}
 		msg, err := NewLiveDecision(u.cfg.Node, r, ref).encode(form)
@@ -129,9 +173,22 @@ func (u *uplink) live(r *audit.Record, ref audit.Ref) {
 	}
 }
 
+// url is where workloads beside the edge connect; "" without a server of its own.
+func (u *uplink) url() string {
+	if u.server == nil {
+		return ""
+	}
+	return u.server.ClientURL()
+}
+
 func (u *uplink) close() {
+	if u.asked != nil {
+		u.asked()
+	}
 	if u.conn != nil {
 		u.conn.Close()
 	}
-	u.server.Shutdown()
+	if u.server != nil {
+		u.server.Shutdown()
+	}
 }

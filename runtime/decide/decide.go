@@ -9,6 +9,8 @@ import (
 	"reflect"
 	"slices"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/holdfast-policy/holdfast/sdk/abi"
 	"github.com/holdfast-policy/holdfast/sdk/codec"
@@ -28,8 +30,10 @@ const (
 // force and replaced whole.
 type Set struct {
 	Epoch   uint64
-	Release wire.Digest
-	Points  map[string]*Point
+	Release wire.Digest // that decides
+	// Fallback: the node stepped back from the release of Epoch to Release.
+	Fallback bool
+	Points   map[string]*Point
 }
 
 // PointNames returns the names of the set's points, sorted.
@@ -45,8 +49,35 @@ type Point struct {
 	OnOverload   policy.FailMode
 	OnLogFailure policy.FailMode
 	OnStale      policy.FailMode
+	// Lease is how long the point decides while nothing is heard.
+	Lease time.Duration
+	// MaxInFlight and MaxRequestBytes bound what is asked; 0 is no bound.
+	MaxInFlight     uint64
+	MaxRequestBytes uint64
+	// Packages are the digests of the modules' packages.
+	Packages []wire.Digest
 
-	buffers sync.Pool // of *[]byte: outputs of calls
+	inFlight atomic.Int64
+	buffers  sync.Pool // of *[]byte: outputs of calls
+}
+
+// Enter lets one more request in, or reports false: MaxInFlight are in.
+func (p *Point) Enter() bool {
+	if p.MaxInFlight == 0 {
+		return true
+	}
+	if uint64(p.inFlight.Add(1)) > p.MaxInFlight {
+		p.inFlight.Add(-1)
+		return false
+	}
+	return true
+}
+
+// Leave ends what Enter let in.
+func (p *Point) Leave() {
+	if p.MaxInFlight != 0 {
+		p.inFlight.Add(-1)
+	}
 }
 
 // A Module is one policy of a point, ready to be called.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/holdfast-policy/holdfast/runtime/decide"
+	"github.com/holdfast-policy/holdfast/sdk/bundle"
 	"github.com/holdfast-policy/holdfast/sdk/policy"
 )
 
@@ -17,7 +18,7 @@ import (
 // *policy.SyntaxError, which is no decision, or a
 // *policy.NoDocumentError: then the answer is what the point's fail mode says.
 func (n *Node) Data(_ context.Context, path []string, input []byte) (policy.Answer, []byte, error) {
-	start := time.Now()
+	start := n.cfg.Now()
 	l := n.live.Load()
 	point := notReady
 	if l.set != nil {
@@ -29,15 +30,25 @@ func (n *Node) Data(_ context.Context, path []string, input []byte) (policy.Answ
 	if err != nil {
 		return policy.Answer{}, nil, err
 	}
-	outcome, doc := data(l, point, req, path, start)
-	answer := n.answer(l, point, req, outcome, start)
+	a := &asked{req: req, path: path, isData: true, start: start}
+	var answer policy.Answer
+	switch {
+	case l.set == nil:
+		a.outcome = decide.NotReady()
+		answer = n.answer(l, point, a)
+	default:
+		answer = n.ask(l, point, a)
+	}
+	doc := a.doc
 	switch {
 	case doc.Failure != "":
 		return answer, nil, &policy.NoDocumentError{Reason: doc.Failure}
-	case !answer.Recorded && point.OnLogFailure != policy.FailAllowFlagged:
+	case !answer.Recorded && !a.stopped && point.OnLogFailure != policy.FailAllowFlagged:
 		return answer, nil, &policy.NoDocumentError{Reason: "the record of this decision could not be written"}
 	case slices.ContainsFunc(answer.Reasons, func(r policy.Reason) bool { return r.Code == CodeTooLarge }):
 		return answer, nil, &policy.NoDocumentError{Reason: "the policies said more than a record can hold"}
+	case a.stopped:
+		return answer, nil, nil // undefined: nothing was evaluated
 	case doc.Permits && !answer.Verdict.Permits():
 		return answer, nil, nil // nobody is given more than what is recorded
 	}
@@ -45,22 +56,7 @@ func (n *Node) Data(_ context.Context, path []string, input []byte) (policy.Answ
 }
 
 // unknownPath stands in for the point of a path that no package declares.
-var unknownPath = &decide.Point{Durability: policy.Synced}
-
-func data(l *live, point *decide.Point, req *policy.Request, path []string, start time.Time) (decide.Outcome, decide.Document) {
-	if l.set == nil {
-		return decide.NotReady(), decide.Document{}
-	}
-	var outcome decide.Outcome
-	var doc decide.Document
-	if point == unknownPath {
-		outcome = decide.UnknownPath()
-	} else {
-		outcome, doc = point.Data(req, path, start.UnixNano())
-	}
-	outcome.Decision.Epoch = l.set.Epoch
-	return outcome, doc
-}
+var unknownPath = &decide.Point{Durability: policy.Synced, Lease: bundle.MaxLease * time.Second}
 
 // dataRequest is the request that stands in the record: the bare input, and the
 // path as the resource.

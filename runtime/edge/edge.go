@@ -21,9 +21,12 @@ import (
 	"github.com/holdfast-policy/holdfast/runtime/guard"
 	"github.com/holdfast-policy/holdfast/runtime/journal"
 	"github.com/holdfast-policy/holdfast/runtime/loader"
+	"github.com/holdfast-policy/holdfast/runtime/watch"
+	"github.com/holdfast-policy/holdfast/sdk/abi"
 	"github.com/holdfast-policy/holdfast/sdk/audit"
 	"github.com/holdfast-policy/holdfast/sdk/bundle"
 	"github.com/holdfast-policy/holdfast/sdk/policy"
+	"github.com/holdfast-policy/holdfast/sdk/wire"
 )
 
 // CodeLogFailure is the reason code of an answer whose record could not be written.
@@ -45,6 +48,24 @@ type Config struct {
 	JournalFS journal.FS
 	// Live is told of every recorded decision; nil means nobody is.
 	Live func(*audit.Record, audit.Ref)
+	// Attest is given what the node says of itself, signed with its log key: a
+	// message of audit.SignAttestation. first says that it is the first one of an
+	// activation. An error has it sent again. nil means that nobody is told.
+	Attest func(ctx context.Context, first bool, epoch uint64, msg []byte) error
+	// Alarm is told of what people should hear of; nil means nobody is. It must
+	// not wait.
+	Alarm func(kind, text string)
+	// Enrolment is the envelope of the node's enrolment when it is at hand; the
+	// source brings newer ones. AwaitEnrolment has a node that never had a release
+	// in force wait for one, so that it does not begin below its MinEpoch.
+	Enrolment      []byte
+	AwaitEnrolment bool
+	// Now is the clock; nil means time.Now.
+	Now func() time.Time
+	// Wrap stands between the engines and the calls of modules, and Step is told
+	// of each step of an activation: the seams for modules and processes that fail.
+	Wrap func(m abi.Module, second bool) abi.Module
+	Step func(string)
 	Log  *slog.Logger
 }
 
@@ -65,12 +86,29 @@ type Node struct {
 	// held over their I/O; no decision ever takes it.
 	switching sync.Mutex
 
-	// of the loader's goroutine
+	began time.Time // of the monotonic clock
+	stop  stop
+	count counters
+
+	candidate  atomic.Pointer[candidate]
+	shadowing  *watch.Queue[beside]
+	second     second
+	triggers   chan trigger
+	attestNow  chan struct{}
+	binary     atomic.Pointer[wire.Digest]
+	vectorsRun atomic.Pointer[audit.VectorRun]
+
+	mu        sync.Mutex // guards what follows
+	lost      unrecorded
+	shed      unrecorded
 	refusals  uint64
 	refusedAt time.Time
+	enrolment *bundle.SignedEnrolment
+	unknown   [][]byte // documents that a newer trust root may verify
+	discarded map[string]bool
+	staleness guard.Staleness // as it was last recorded
+	alarmed   map[string]bool
 
-	mu     sync.Mutex // guards lost
-	lost   unrecorded
 	repair chan struct{}
 }
 
@@ -80,6 +118,16 @@ type live struct {
 	set        *decide.Set // nil until a release is in force
 	activation uint64      // seq of the set's leaf in the journal's boot
 	announced  *audit.ActivationRecord
+	*inForce
+}
+
+// inForce is what is known of the release that decides; it outlives a journal.
+type inForce struct {
+	rel      *bundle.SignedRelease
+	health   *watch.Health
+	tripped  atomic.Bool // a step back was asked for
+	inFlight atomic.Int64
+	sampled  watch.Sampled
 }
 
 // Open takes the node's folder: it opens the journal, which begins a new boot,
@@ -88,7 +136,15 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
-	n := &Node{cfg: cfg, log: cfg.Log.With("node", cfg.Name), repair: make(chan struct{}, 1)}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	n := &Node{
+		cfg: cfg, log: cfg.Log.With("node", cfg.Name), repair: make(chan struct{}, 1), began: cfg.Now(),
+		shadowing: watch.NewQueue[beside](shadowQueue), triggers: make(chan trigger, 4), attestNow: make(chan struct{}, 1),
+		alarmed: map[string]bool{}, discarded: map[string]bool{},
+	}
+	n.second.queue = watch.NewQueue[beside](secondQueue)
 	var err error
 	if n.key, n.vkey, err = journal.LoadOrCreateKey(KeyFile(cfg.Dir), audit.NodeKeyName(cfg.Tenant, cfg.Name)); err != nil {
 		return nil, fmt.Errorf("log key: %w", err)
@@ -120,16 +176,31 @@ func (n *Node) prepare(ctx context.Context) (err error) {
 		return fmt.Errorf("engine: %w", err)
 	}
 	n.loader, err = loader.New(ctx, loader.Config{
-		Dir:      filepath.Join(n.cfg.Dir, "store"),
-		Root:     n.cfg.Root,
-		Source:   n.cfg.Source,
-		Engine:   n.engine,
-		Activate: n.activate,
-		Refused:  n.refused,
-		Log:      n.log,
+		Dir:    filepath.Join(n.cfg.Dir, "store"),
+		Node:   n.cfg.Name,
+		Root:   n.cfg.Root,
+		Source: n.cfg.Source,
+		Engine: n.engine,
+
+		Activate:    n.activate,
+		Refused:     n.refused,
+		Rooted:      n.rooted,
+		Shadow:      n.shadow,
+		SteppedBack: n.steppedBack,
+		Event:       n.Record,
+		Changed:     n.attestSoon,
+
+		Fresh: n.cfg.AwaitEnrolment,
+		Now:   n.cfg.Now,
+		Wrap:  n.cfg.Wrap,
+		Step:  n.cfg.Step,
+		Log:   n.log,
 	})
 	if err != nil {
 		return errors.Join(fmt.Errorf("loader: %w", err), n.engine.Close(ctx))
+	}
+	if err := n.openStop(); err != nil {
+		return errors.Join(err, n.loader.Close(ctx), n.engine.Close(ctx))
 	}
 	return nil
 }
@@ -150,14 +221,19 @@ func (n *Node) openJournal() (*journal.Journal, error) {
 	return j, nil
 }
 
-// Run puts the last-known-good release in force and then whatever the source
-// brings, and reopens a journal whose disk failed, until ctx ends.
+// Run does what the source brings, watches what is in force, says what it sees,
+// and reopens a journal whose disk failed, until ctx ends.
 func (n *Node) Run(ctx context.Context) error {
 	var wait sync.WaitGroup
-	wait.Go(func() { n.repairJournal(ctx) })
+	for _, work := range []func(context.Context){
+		n.repairJournal, n.follow, n.tick, n.stepBackTriggered, n.runShadow, n.runSecond, n.runVectors, n.attest, n.hashBinary,
+	} {
+		wait.Go(func() { work(ctx) })
+	}
 	err := n.loader.Run(ctx)
 	wait.Wait()
-	return err
+	n.second.close(context.WithoutCancel(ctx))
+	return errors.Join(err, n.saveHeard())
 }
 
 // Close writes the closing checkpoint. Run must have returned.
@@ -182,22 +258,6 @@ func (n *Node) Journal() *journal.Journal { return n.live.Load().journal }
 // VerifierKey is the public form of the node's log key, for public.keys.
 func (n *Node) VerifierKey() string { return n.vkey }
 
-// Status says what is in force.
-func (n *Node) Status() policy.Status {
-	st := n.loader.Status()
-	s := policy.Status{Node: n.cfg.Name, Boot: n.Journal().Boot(), Epoch: st.Epoch, Ready: n.Ready() == nil}
-	if st.Epoch != 0 {
-		s.Release, s.Since = st.Release.String(), st.Since
-	}
-	if st.Refusal != nil {
-		s.Refused = st.Refusal.Reason
-	}
-	if set := n.live.Load().set; set != nil {
-		s.Points = set.PointNames()
-	}
-	return s
-}
-
 // Ready returns why the node only denies, or nil.
 func (n *Node) Ready() error {
 	l := n.live.Load()
@@ -210,49 +270,52 @@ func (n *Node) Ready() error {
 	return nil
 }
 
-// Decide answers a request: it runs the point's policies, checks obligations,
-// writes the record and only then returns. The error wraps
-// policy.ErrUnknownPoint; every other trouble is a decision by the point's fail
-// mode.
+// Decide answers a request: it looks at kills and the lease, runs the point's
+// policies, checks obligations, writes the record and only then returns. The
+// error wraps policy.ErrUnknownPoint, or is a *policy.SyntaxError; every other
+// trouble is a decision by the point's fail mode.
 func (n *Node) Decide(_ context.Context, req *policy.Request) (policy.Answer, error) {
-	start := time.Now()
+	start := n.cfg.Now()
 	l := n.live.Load()
-	point, outcome := notReady, decide.NotReady()
-	if l.set != nil {
-		var ok bool
-		if point, ok = l.set.Points[req.Point]; !ok {
-			return policy.Answer{}, fmt.Errorf("%w: %.80q; the release in force has %q", policy.ErrUnknownPoint, req.Point, l.set.PointNames())
-		}
-		outcome = point.Evaluate(req, start.UnixNano())
-		outcome.Decision.Epoch = l.set.Epoch
+	if req.ClaimsNode() {
+		return policy.Answer{}, &policy.SyntaxError{Line: 1, Col: 1, Pointer: "/context/" + policy.ContextNode, Reason: "only the node itself says this"}
 	}
-	return n.answer(l, point, req, outcome, start), nil
+	if l.set == nil {
+		return n.answer(l, notReady, &asked{req: req, outcome: decide.NotReady(), start: start}), nil
+	}
+	point, ok := l.set.Points[req.Point]
+	if !ok {
+		return policy.Answer{}, fmt.Errorf("%w: %.80q; the release in force has %q", policy.ErrUnknownPoint, req.Point, l.set.PointNames())
+	}
+	a := &asked{req: req, start: start}
+	return n.ask(l, point, a), nil
 }
 
 // answer checks obligations and writes the record of what was decided, or does
 // as the point says when it cannot be written.
-func (n *Node) answer(l *live, point *decide.Point, req *policy.Request, outcome decide.Outcome, start time.Time) policy.Answer {
-	outcome.Decision = guard.Obligations(req, outcome.Decision)
-	decided := time.Since(start)
-	ref, err := n.record(l, point, req, outcome, start, decided)
+func (n *Node) answer(l *live, point *decide.Point, a *asked) policy.Answer {
+	a.outcome.Decision = guard.Obligations(a.req, a.outcome.Decision)
+	a.took = n.cfg.Now().Sub(a.start)
+	ref, err := n.record(l, point, a)
 	if errors.Is(err, journal.ErrTooLarge) {
-		outcome = tooLarge(outcome)
-		ref, err = n.record(l, point, req, outcome, start, decided)
+		a.outcome = tooLarge(a.outcome)
+		ref, err = n.record(l, point, a)
 	}
-	answer := policy.Answer{Decision: outcome.Decision, Node: n.cfg.Name}
+	answer := policy.Answer{Decision: a.outcome.Decision, Node: n.cfg.Name}
 	if err != nil {
 		answer.Decision = n.unrecordedDecision(point, answer.Decision, err)
 	} else {
 		answer.Recorded, answer.Durability = true, point.Durability
 		answer.Boot, answer.Seq, answer.Leaf = ref.Boot, ref.Seq, hex.EncodeToString(ref.Leaf[:])
 	}
-	answer.Timing = policy.Timing{Decide: decided, Record: time.Since(start) - decided}
+	answer.Timing = policy.Timing{Decide: a.took, Record: n.cfg.Now().Sub(a.start) - a.took}
+	n.observe(l, point, a, &answer)
 	return answer
 }
 
 // record writes the record of an outcome, as durably as the point demands.
-func (n *Node) record(l *live, p *decide.Point, req *policy.Request, out decide.Outcome, start time.Time, took time.Duration) (audit.Ref, error) {
-	rec, err := newRecord(l, p, req, out, start, took)
+func (n *Node) record(l *live, p *decide.Point, a *asked) (audit.Ref, error) {
+	rec, err := newRecord(l, p, a)
 	if err != nil {
 		return audit.Ref{}, err
 	}

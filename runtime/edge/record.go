@@ -8,6 +8,7 @@ import (
 
 	"github.com/holdfast-policy/holdfast/runtime/decide"
 	"github.com/holdfast-policy/holdfast/runtime/journal"
+	"github.com/holdfast-policy/holdfast/runtime/watch"
 	"github.com/holdfast-policy/holdfast/sdk/abi"
 	"github.com/holdfast-policy/holdfast/sdk/audit"
 	"github.com/holdfast-policy/holdfast/sdk/bundle"
@@ -16,7 +17,8 @@ import (
 )
 
 // newRecord describes an answer before it is given.
-func newRecord(l *live, p *decide.Point, req *policy.Request, out decide.Outcome, start time.Time, took time.Duration) (*audit.Record, error) {
+func newRecord(l *live, p *decide.Point, a *asked) (*audit.Record, error) {
+	req, out := a.req, &a.outcome
 	request, err := req.JSON()
 	if err != nil {
 		return nil, fmt.Errorf("record the request: %w", err)
@@ -34,7 +36,12 @@ func newRecord(l *live, p *decide.Point, req *policy.Request, out decide.Outcome
 		Epoch:       out.Decision.Epoch,
 		Activation:  l.activation,
 		Durability:  p.Durability,
-		Latency:     took.Nanoseconds(),
+		Latency:     a.took.Nanoseconds(),
+		Failure:     a.failure,
+		Stale:       a.stale,
+	}
+	if a.kill != nil {
+		d.Kill = &a.kill.Digest
 	}
 	for _, r := range out.Decision.Reasons {
 		d.Reasons = append(d.Reasons, audit.Reason{Code: r.Code, Text: r.Text})
@@ -44,7 +51,7 @@ func newRecord(l *live, p *decide.Point, req *policy.Request, out decide.Outcome
 			return nil, fmt.Errorf("record the value: %w", err)
 		}
 	}
-	return &audit.Record{Kind: audit.KindDecision, Time: start.UnixNano(), Decision: d}, recordRuns(d, p, out.Runs)
+	return &audit.Record{Kind: audit.KindDecision, Time: a.start.UnixNano(), Decision: d}, recordRuns(d, p, out.Runs)
 }
 
 // maxShort bounds the members of a record that repeat the request, in bytes;
@@ -107,17 +114,36 @@ func part(v any) (*audit.Part, error) {
 }
 
 // activate is the loader's last step: it writes the activation leaf and puts
-// the set in force. When the leaf cannot be written, the old set stays.
+// the set in force. When the leaf cannot be written, the old set stays; but a
+// step back is taken all the same: the reopened journal announces it.
 func (n *Node) activate(_ context.Context, set *decide.Set, rel *bundle.SignedRelease) error {
 	n.switching.Lock()
 	defer n.switching.Unlock()
-	j := n.live.Load().journal
-	next, err := announce(j, set, activationRecord(set, rel))
-	if err != nil {
+	if err := n.beginLease(); err != nil {
 		return err
 	}
+	j := n.live.Load().journal
+	rec := activationRecord(set, rel)
+	next, err := announce(j, set, rec)
+	switch {
+	case err != nil && !set.Fallback:
+		return err
+	case err != nil:
+		n.log.Error("step back taken without its record, which follows", "err", err)
+		next = &live{journal: j, set: set, announced: rec}
+	}
+	next.inForce = n.newInForce(set, rel)
 	n.live.Store(next)
+	n.count.activations.Add(1)
 	return nil
+}
+
+func (n *Node) newInForce(set *decide.Set, rel *bundle.SignedRelease) *inForce {
+	var bake bundle.Bake
+	if ring := rel.RingOf(n.cfg.Name, n.labels()); ring >= 0 && ring < len(rel.Rings) && !set.Fallback {
+		bake = rel.Rings[ring].Bake
+	}
+	return &inForce{rel: rel, health: watch.NewHealth(rel.Halt, bake, n.cfg.Now())}
 }
 
 // announce writes a set's activation leaf, durably, before the set decides.
@@ -133,7 +159,7 @@ func announce(j *journal.Journal, set *decide.Set, rec *audit.ActivationRecord) 
 
 // activationRecord names every package once and gives each module its index.
 func activationRecord(set *decide.Set, rel *bundle.SignedRelease) *audit.ActivationRecord {
-	rec := &audit.ActivationRecord{Epoch: set.Epoch, Release: set.Release, Author: rel.Author, Approver: rel.Approver}
+	rec := &audit.ActivationRecord{Epoch: set.Epoch, Release: set.Release, Fallback: set.Fallback, Author: rel.Author, Approver: rel.Approver}
 	type use struct{ pkg, params wire.Digest }
 	index := map[use]uint64{}
 	for _, name := range set.PointNames() {
@@ -152,7 +178,9 @@ func activationRecord(set *decide.Set, rel *bundle.SignedRelease) *audit.Activat
 				}
 				rec.Modules = append(rec.Modules, entry)
 			}
-			m.Index = at
+			if m.Index != at { // of a way back it is set, and may be read, already
+				m.Index = at
+			}
 			point.Modules = append(point.Modules, at)
 		}
 		rec.Points = append(rec.Points, point)
@@ -165,17 +193,21 @@ func activationRecord(set *decide.Set, rel *bundle.SignedRelease) *audit.Activat
 // can offer junk, and the journal must not grow with it.
 const refusalInterval = time.Second
 
-// refused records that a release was not taken. The loader calls it for one
-// release at a time.
+// refused records that a release was not taken.
 func (n *Node) refused(digest wire.Digest, why error) {
+	n.mu.Lock()
 	n.refusals++
-	if time.Since(n.refusedAt) < refusalInterval {
+	count := n.refusals
+	now := n.cfg.Now()
+	if now.Sub(n.refusedAt) < refusalInterval {
+		n.mu.Unlock()
 		return
 	}
+	n.refusedAt, n.refusals = now, 0
+	n.mu.Unlock()
 	n.Record(&audit.AdminRecord{
-		Event: "release_refused", Text: why.Error(), Count: n.refusals, Detail: map[string]any{"release": digest.String()},
+		Event: "release_refused", Text: why.Error(), Count: count, Detail: map[string]any{"release": digest.String()},
 	})
-	n.refusedAt, n.refusals = time.Now(), 0
 }
 
 // Record writes an administrative record, if the journal can be written; what

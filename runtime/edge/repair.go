@@ -96,7 +96,11 @@ func (n *Node) resume(j *journal.Journal, old *live) (*live, error) {
 	if old.set == nil {
 		return &live{journal: j}, nil
 	}
-	return announce(j, old.set, old.announced)
+	next, err := announce(j, old.set, old.announced)
+	if err == nil {
+		next.inForce = old.inForce
+	}
+	return next, err
 }
 
 // recordLost writes how many answers have no record, if there are any.

@@ -99,7 +99,7 @@ func (m *Module) initialise(ctx context.Context, spec Spec) error {
 		return err
 	}
 	if err = i.initialise(spec); err != nil {
-		err = i.explained(err)
+		err = i.explained(err, spec)
 	} else if !i.warm(spec.Warm) {
 		i.close()
 		spec.Warm = nil
@@ -116,9 +116,12 @@ func (m *Module) initialise(ctx context.Context, spec Spec) error {
 	return nil
 }
 
-// explained adds what the guest said last to the error of its initialising: no
-// record will hold it.
-func (i *instance) explained(err error) error {
+// explained adds to the error of initialising what its author can act on: how much
+// fuel there was, or what the guest said last, which no record will hold.
+func (i *instance) explained(err error, spec Spec) error {
+	if trap, ok := errors.AsType[*abi.Trap](err); ok && trap.Code == abi.TrapFuel {
+		return fmt.Errorf("%w: %d units are not enough to start: an endless loop, or too much to do once", err, spec.Class.Limits().InitFuel)
+	}
 	if len(i.logs) == 0 {
 		return err
 	}

@@ -1,6 +1,6 @@
 // Package guard holds what stands before and after the evaluation of a
-// decision point. It is pure. Today that is the check of obligations; kills,
-// staleness and leases join it with heartbeats.
+// decision point: kills, the lease that heartbeats renew, and the check of
+// obligations. It is pure: clocks and documents come in as arguments.
 package guard
 
 import (

@@ -5,10 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"slices"
+	"time"
 
-	"github.com/holdfast-policy/holdfast/runtime/decide"
 	"github.com/holdfast-policy/holdfast/runtime/engine"
+	"github.com/holdfast-policy/holdfast/sdk/audit"
 	"github.com/holdfast-policy/holdfast/sdk/bundle"
 	"github.com/holdfast-policy/holdfast/sdk/policy"
 	"github.com/holdfast-policy/holdfast/sdk/wire"
@@ -18,29 +18,56 @@ import (
 var (
 	// ErrDurability: a point demands more than this build of the node waits for.
 	ErrDurability = errors.New("durability class is not available on this node")
+	// ErrMasks: a point masks requests, which this build of the node cannot.
+	ErrMasks = errors.New("masks are not available on this node")
 	// ErrDigest: a package is not the one that the release names.
 	ErrDigest = errors.New("digest does not match")
 	// ErrVectors: a package's golden vectors did not pass here.
 	ErrVectors = errors.New("golden vectors failed")
+	// ErrSuperseded: a newer release or order came first.
+	ErrSuperseded = errors.New("superseded")
 )
 
-// coldStart reads the ratchet and puts its release into force again.
+// coldStart reads the folder and puts what was last in force into force again.
 func (l *Loader) coldStart(ctx context.Context) error {
-	l.turn.Lock()
-	defer l.turn.Unlock()
-	if err := l.readRatchet(); err != nil || l.ratchet.Epoch == 0 {
+	if err := l.readRatchet(); err != nil {
 		return err
 	}
-	env, err := l.store.release(l.ratchet.Release)
-	if err != nil {
-		l.refuse(l.ratchet.Release, l.ratchet.Release, fmt.Errorf("release in force: %w", err))
+	l.readOrders()
+	if l.ratchet.Epoch == 0 {
 		return nil
 	}
-	l.offer(ctx, env, nil) // it has told its own error
+	o, err := l.storedOffer(l.ratchet.InForce())
+	if err != nil {
+		l.refuse(l.ratchet.InForce(), l.ratchet.InForce(), fmt.Errorf("release in force: %w", err))
+		return nil
+	}
+	l.mu.Lock()
+	o, err = l.state.remember(o)
+	l.mu.Unlock()
+	if err == nil {
+		l.building.Lock()
+		_ = l.bring(ctx, o, nil) // it has told its own error
+		l.building.Unlock()
+	}
 	return ctx.Err()
 }
 
+// readRatchet reads the trust roots that followed the configured one, and the
+// ratchet.
 func (l *Loader) readRatchet() (err error) {
+	for {
+		env, err := l.store.root(l.state.root.Version + 1)
+		if err != nil {
+			break
+		}
+		next, err := l.state.root.OpenNext(env)
+		if err != nil {
+			l.config.Log.Error("stored trust root is not used", "version", l.state.root.Version+1, "error", err)
+			break
+		}
+		l.state.root = next
+	}
 	l.ratchet, err = l.store.ratchet()
 	switch {
 	case errors.Is(err, bundle.ErrRatchetState), errors.Is(err, fs.ErrNotExist):
@@ -52,6 +79,10 @@ func (l *Loader) readRatchet() (err error) {
 	if err != nil {
 		return fmt.Errorf("loader: read ratchet: %w", err)
 	}
+	if l.ratchet.RootVersion > l.state.root.Version {
+		l.config.Log.Error("a trust root that was used is missing: no release is taken before it comes again",
+			"used", l.ratchet.RootVersion, "have", l.state.root.Version)
+	}
 	l.setRatchet(l.ratchet)
 	if behind := l.ratchet.ClockBehind(l.config.Now()); behind > 0 {
 		l.config.Log.Warn("wall clock is before a time that has passed", "behind", behind)
@@ -60,234 +91,329 @@ func (l *Loader) readRatchet() (err error) {
 }
 
 // newestStored rebuilds a lost ratchet. Releases are stored before the ratchet
-// names them and are not removed, so that the newest is never older than it was.
+// names them and the newest is never removed, so that it is not older than it was.
 func (l *Loader) newestStored() (r bundle.Ratchet, err error) {
 	envelopes, err := l.store.releases()
 	for _, env := range envelopes {
-		s, err := l.config.Root.ReopenRelease(env)
+		s, err := l.reopen(env)
 		if err == nil && s.Epoch > r.Epoch {
 			r = bundle.Ratchet{RootVersion: s.RootVersion, Epoch: s.Epoch, Release: s.Digest}
+			if s.Fallback == bundle.FallbackPrevious {
+				r.Back = s.Previous
+			}
 		}
 	}
 	return r, err
 }
 
-// offer is Offer for the holder of the turn; source may be nil.
-func (l *Loader) offer(ctx context.Context, env []byte, source Source) error {
-	id := wire.Sum(env)
-	s, err := l.config.Root.OpenRelease(env, l.config.Now())
-	if errors.Is(err, bundle.ErrRootExpired) {
-		// What has been admitted before stays admitted.
-		if again, e := l.config.Root.ReopenRelease(env); e == nil && again.Digest == l.ratchet.Release {
-			s, err = again, nil
+// reopen verifies a release of the own folder against the trust root in use, or
+// one that was before: a key that was revoked since takes nothing out of force.
+func (l *Loader) reopen(env []byte) (*bundle.SignedRelease, error) {
+	l.mu.Lock()
+	newest := l.state.root
+	l.mu.Unlock()
+	s, err := newest.ReopenRelease(env)
+	if err == nil {
+		return s, nil
+	}
+	for root := l.config.Root; root != nil && root.Version < newest.Version; root = l.storedAfter(root) {
+		if s, e := root.ReopenRelease(env); e == nil {
+			return s, nil
 		}
 	}
-	name := id
-	if err == nil {
-		name = s.Digest
-		err = l.activate(ctx, s, source)
+	return nil, err
+}
+
+func (l *Loader) storedAfter(root *bundle.TrustRoot) *bundle.TrustRoot {
+	env, err := l.store.root(root.Version + 1)
+	if err != nil {
+		return nil
+	}
+	next, err := root.OpenNext(env)
+	if err != nil {
+		return nil
+	}
+	return next
+}
+
+func (l *Loader) readOrders() {
+	envelopes, err := l.store.orders()
+	if err != nil {
+		l.config.Log.Error("stored rollout orders are not read", "error", err)
+	}
+	for _, env := range envelopes {
+		for root := l.config.Root; root != nil; root = l.storedAfter(root) {
+			if o, err := root.OpenOrder(env); err == nil {
+				l.state.obey(o)
+				break
+			}
+		}
+	}
+}
+
+// storedOffer returns a release of the own folder.
+func (l *Loader) storedOffer(d wire.Digest) (*offer, error) {
+	env, err := l.store.release(d)
+	if err != nil {
+		return nil, err
+	}
+	s, err := l.reopen(env)
+	if err != nil {
+		return nil, err
+	}
+	if s.Digest != d {
+		return nil, fmt.Errorf("%w: the file holds %s", ErrDigest, s.Digest)
+	}
+	return &offer{rel: s, id: wire.Sum(env)}, nil
+}
+
+// work does what the plan says until there is nothing left to do now.
+func (l *Loader) work(ctx context.Context) {
+	for ctx.Err() == nil {
+		l.building.Lock()
+		again := l.workOnce(ctx)
+		l.building.Unlock()
+		if !again {
+			return
+		}
+	}
+}
+
+func (l *Loader) workOnce(ctx context.Context) bool {
+	l.mu.Lock()
+	p := l.state.plan()
+	back, missing := l.state.ratchet.Back, l.backMissing()
+	l.mu.Unlock()
+	if p.outside != nil {
+		l.refuse(p.outside.id, p.outside.rel.Digest, fmt.Errorf("%w: it asks for %v", bundle.ErrAudience, p.outside.rel.Audience))
 	}
 	switch {
-	case err == nil:
-		delete(l.told, id)
+	case p.activate != nil:
+		err := l.bring(ctx, p.activate, l.config.Source)
+		return err == nil || errors.Is(err, ErrSuperseded) || p.activate.refused || p.activate.deferred
+	case l.shadow(ctx, p.shadow):
+		return true
+	case missing:
+		l.prepareBack(ctx, back)
+		return false
+	}
+	return false
+}
+
+// bring puts a release into force. The caller holds building. Until the ratchet
+// is on disk a crash leaves the old release in force; from then on the new one,
+// whole: everything that it needs is in the folder already.
+func (l *Loader) bring(ctx context.Context, o *offer, source Source) error {
+	if set := l.set.Load(); set != nil && set.Release == o.rel.Digest {
 		return nil
-	case ctx.Err() != nil:
-		return ctx.Err()
 	}
-	if errors.As(err, &temporary{}) {
-		l.keep(env)
+	h, err := l.ready(ctx, o, source)
+	if err == nil {
+		if err = l.commit(ctx, o, h); err != nil {
+			err = errors.Join(err, h.open.close(ctx))
+		}
 	}
-	l.refuse(id, name, err)
+	l.settled(ctx, o, err)
+	if err == nil {
+		l.collect()
+	}
 	return err
 }
 
-// keep has an envelope tried again; the oldest makes room.
-func (l *Loader) keep(env []byte) {
-	if len(l.pending) == maxPending {
-		l.pending = l.pending[1:]
-	}
-	if !slices.ContainsFunc(l.pending, func(p []byte) bool { return string(p) == string(env) }) {
-		l.pending = append(l.pending, slices.Clone(env))
-	}
-}
-
-// refuse tells once for each cause why the envelope with digest id is not in force.
-func (l *Loader) refuse(id, name wire.Digest, err error) {
-	if l.told[id] == err.Error() {
-		return
-	}
-	if len(l.told) >= maxTold {
-		clear(l.told)
-	}
-	l.told[id] = err.Error()
+// settled notes and tells what became of a release.
+func (l *Loader) settled(ctx context.Context, o *offer, err error) {
+	passing := errors.As(err, &temporary{})
+	quiet := err == nil || ctx.Err() != nil || errors.Is(err, ErrSuperseded)
 	l.mu.Lock()
-	l.status.Refusal = &Refusal{Digest: name, Reason: err.Error(), At: l.config.Now()}
-	epoch := l.status.Epoch
+	if l.target == o {
+		l.cancel()
+		l.target, l.cancel = nil, nil
+	}
+	if !errors.Is(err, ErrSuperseded) {
+		l.cut = 0
+	}
+	if err == nil {
+		delete(l.told, o.id)
+	} else if !quiet {
+		o.deferred, o.refused = passing, !passing
+	}
 	l.mu.Unlock()
-	l.config.Log.Warn("release refused", "release", name.String(), "reason", err.Error(), "epoch_in_force", epoch)
-	if l.config.Refused != nil {
-		l.config.Refused(name, err)
+	if !quiet {
+		l.refuse(o.id, o.rel.Digest, err)
 	}
 }
 
-// activate brings s into force. Until the ratchet is on disk a crash leaves the
-// old release in force; from then on the new one, whole: everything that it needs
-// is in the folder already.
-func (l *Loader) activate(ctx context.Context, s *bundle.SignedRelease, source Source) error {
-	if set := l.set.Load(); set != nil && set.Release == s.Digest {
-		return nil
+// ready returns the release's set: the candidate's, or a new one. While it is
+// being built, a newer release or order may end that.
+func (l *Loader) ready(ctx context.Context, o *offer, source Source) (*held, error) {
+	l.swapping.Lock()
+	h := l.candidate
+	if h != nil && h.rel.Digest == o.rel.Digest {
+		l.candidate = nil
+		l.swapping.Unlock()
+		l.config.Shadow(nil, nil)
+		h.timing = audit.ActivationTiming{Received: l.config.Now().UnixNano()}
+		return h, nil
 	}
-	next, err := l.admit(s)
+	l.swapping.Unlock()
+	building, cancel := context.WithCancel(ctx)
+	l.mu.Lock()
+	l.target, l.cancel = o, cancel
+	l.mu.Unlock()
+	h, err := l.build(building, o, source)
+	if err != nil && building.Err() != nil && ctx.Err() == nil {
+		err = ErrSuperseded
+	}
+	return h, err
+}
+
+// build fetches, stores, admits and tests what a release needs.
+func (l *Loader) build(ctx context.Context, o *offer, source Source) (*held, error) {
+	if err := l.admissible(o.rel); err != nil {
+		return nil, err
+	}
+	begin := time.Now()
+	packages, err := l.packages(ctx, o.rel, source)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	packages, err := l.packages(ctx, s, source)
-	if err != nil {
-		return err
-	}
-	b := builder{engine: l.config.Engine, packages: packages, opened: modules{}}
-	set, err := b.build(ctx, s)
+	fetched := time.Now()
+	b := builder{engine: l.config.Engine, packages: packages, opened: modules{}, wrap: l.config.Wrap}
+	set, err := b.build(ctx, o.rel)
 	if err != nil {
 		if compile, ok := errors.AsType[*engine.CompileError](err); ok && compile.Passing {
 			err = temporary{err}
 		}
-		return errors.Join(err, b.opened.close(ctx))
+		return nil, errors.Join(err, b.opened.close(context.WithoutCancel(ctx)))
 	}
-	if err := l.commit(ctx, s, next, set); err != nil {
-		return errors.Join(temporary{err}, b.opened.close(ctx))
+	return &held{set: set, rel: o.rel, open: b.opened, timing: audit.ActivationTiming{
+		Received: o.received, Fetch: int64(fetched.Sub(begin)), Admit: int64(time.Since(fetched)),
+	}}, nil
+}
+
+// admissible returns why a release cannot come into force, now or at all. What is
+// on its way back into force was admitted before.
+func (l *Loader) admissible(s *bundle.SignedRelease) error {
+	for _, p := range s.Points {
+		if p.Durability == policy.Region || p.Durability == policy.Regions {
+			return fmt.Errorf("%w: point %s wants %s; receipts of regions are not awaited yet", ErrDurability, p.Name, p.Durability)
+		}
 	}
-	l.swap(set, b.opened)
-	return nil
+	l.mu.Lock()
+	ratchet := l.state.ratchet
+	l.mu.Unlock()
+	_, err := admit(ratchet, s, l.config.Now())
+	return err
 }
 
 // admit returns the ratchet for s. A release that the ratchet names already was
 // admitted before and is on its way back into force, whatever the time is now.
-func (l *Loader) admit(s *bundle.SignedRelease) (bundle.Ratchet, error) {
-	for _, p := range s.Points {
-		if p.Durability == policy.Region || p.Durability == policy.Regions {
-			return bundle.Ratchet{}, fmt.Errorf("%w: point %s wants %s; receipts of regions are not awaited yet", ErrDurability, p.Name, p.Durability)
-		}
+func admit(r bundle.Ratchet, s *bundle.SignedRelease, now time.Time) (bundle.Ratchet, error) {
+	if s.Digest == r.InForce() || s.Digest == r.Back {
+		return r, nil
 	}
-	next, err := l.ratchet.Admit(s, l.config.Now())
-	switch {
-	case errors.Is(err, bundle.ErrInForce):
-		return l.ratchet, nil
-	case errors.Is(err, bundle.ErrNotYetValid):
-		return next, temporary{err}
+	next, err := r.Admit(s, now)
+	if errors.Is(err, bundle.ErrNotYetValid) {
+		err = temporary{err}
 	}
 	return next, err
 }
 
-// packages returns the release's packages, each from the own folder or else from
-// the source, and then stored.
-func (l *Loader) packages(ctx context.Context, s *bundle.SignedRelease, source Source) (map[wire.Digest]*bundle.Package, error) {
-	refs := distinct(s)
-	out := make(map[wire.Digest]*bundle.Package, len(refs))
-	stored := make([]*bundle.Package, len(refs))
-	missing := make([]error, len(refs))
-	_ = each(len(refs), func(i int) error { // what is missing stops nothing
-		stored[i], missing[i] = l.stored(refs[i])
-		return nil
-	})
-	for i, ref := range refs {
-		if missing[i] != nil {
-			var err error
-			if stored[i], err = l.fetch(ctx, ref, source, missing[i]); err != nil {
-				return nil, temporary{fmt.Errorf("package %s %s: %w", ref.Name, ref.Digest, err)}
-			}
-		}
-		out[ref.Digest] = stored[i]
-	}
-	return out, nil
-}
-
-// distinct returns the first reference to each package of the release.
-func distinct(s *bundle.SignedRelease) (refs []*bundle.PackageRef) {
-	seen := map[wire.Digest]bool{}
-	for _, p := range s.Points {
-		for i := range p.Packages {
-			if ref := &p.Packages[i]; !seen[ref.Digest] {
-				seen[ref.Digest] = true
-				refs = append(refs, ref)
-			}
-		}
-	}
-	return refs
-}
-
-// stored returns a package from the own folder.
-func (l *Loader) stored(ref *bundle.PackageRef) (*bundle.Package, error) {
-	file, err := l.store.pkg(ref.Digest, ref.Size)
+// commit makes the release durable, has its activation recorded and swaps the
+// set. A trust root or an order that came meanwhile is heard first.
+func (l *Loader) commit(ctx context.Context, o *offer, h *held) error {
+	begin := time.Now()
+	l.swapping.Lock()
+	defer l.swapping.Unlock()
+	next, err := l.wanted(o)
 	if err != nil {
-		return nil, err
-	}
-	pkg, err := openPackage(file, ref)
-	if err != nil {
-		l.config.Log.Error("stored package is damaged", "package", ref.Digest.String(), "error", err)
-	}
-	return pkg, err
-}
-
-// fetch returns a package from the source; without one there is only the reason
-// why it is not in the own folder.
-func (l *Loader) fetch(ctx context.Context, ref *bundle.PackageRef, source Source, missing error) (*bundle.Package, error) {
-	if source == nil {
-		return nil, missing
-	}
-	file, err := source.Package(ctx, ref.Digest, ref.Size)
-	if err != nil {
-		return nil, err
-	}
-	pkg, err := openPackage(file, ref)
-	if err != nil {
-		return nil, err
-	}
-	return pkg, l.store.putPackage(ref.Digest, file)
-}
-
-func openPackage(file []byte, ref *bundle.PackageRef) (*bundle.Package, error) {
-	pkg, digest, err := bundle.OpenPackage(file, int(ref.Size))
-	if err != nil {
-		return nil, err
-	}
-	if digest != ref.Digest {
-		return nil, fmt.Errorf("%w: the file holds %s", ErrDigest, digest)
-	}
-	return pkg, nil
-}
-
-// commit makes the release durable, then has its activation recorded.
-func (l *Loader) commit(ctx context.Context, s *bundle.SignedRelease, next bundle.Ratchet, set *decide.Set) error {
-	if err := l.store.putRelease(s.Digest, s.Envelope); err != nil {
 		return err
 	}
-	if err := l.store.putRatchet(next); err != nil {
-		return err
+	if next != l.ratchet {
+		if err := l.putRelease(o.rel); err != nil {
+			return temporary{err}
+		}
+		l.config.Step("ratchet")
+		if err := l.store.putRatchet(next); err != nil {
+			return temporary{err}
+		}
+		l.setRatchet(next)
 	}
-	l.setRatchet(next)
-	if err := l.config.Activate(ctx, set, s); err != nil {
-		return fmt.Errorf("record the activation: %w", err)
+	if next.Fallback {
+		h.set.Epoch, h.set.Fallback = next.Epoch, true
 	}
+	l.config.Step("activate")
+	if err := l.config.Activate(ctx, h.set, o.rel); err != nil {
+		return temporary{fmt.Errorf("record the activation: %w", err)}
+	}
+	l.config.Step("swap")
+	h.timing.Swap = int64(time.Since(begin))
+	l.swap(h)
 	return nil
+}
+
+// wanted returns the ratchet with which o comes into force, or why it no longer
+// should. The caller holds swapping.
+func (l *Loader) wanted(o *offer) (bundle.Ratchet, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if o.rel.Digest == l.ratchet.InForce() {
+		return l.ratchet, nil
+	}
+	if l.state.phase(o) != bundle.PhaseActive {
+		return l.ratchet, ErrSuperseded
+	}
+	rel := o.rel
+	if rel.RootVersion < l.state.root.Version {
+		again, err := l.state.root.ReopenRelease(rel.Envelope)
+		if err != nil {
+			return l.ratchet, err
+		}
+		rel = again
+	}
+	next, err := admit(l.ratchet, rel, l.config.Now())
+	if err != nil {
+		return next, err
+	}
+	next.Back = l.state.wayBack(next.Back)
+	return next, nil
+}
+
+func (l *Loader) putRelease(rel *bundle.SignedRelease) error {
+	l.config.Step("release")
+	return l.store.putRelease(rel.Digest, rel.Envelope)
 }
 
 func (l *Loader) setRatchet(r bundle.Ratchet) {
 	l.ratchet = r
 	l.mu.Lock()
-	l.passed = r
+	l.state.ratchet = r
 	l.mu.Unlock()
 }
 
-// swap puts the set in force and retires the modules of the one before.
-func (l *Loader) swap(set *decide.Set, open modules) {
-	l.set.Store(set)
+// swap puts a set in force. The one before stays open as the way back, or until
+// its grace is over. The caller holds swapping.
+func (l *Loader) swap(h *held) {
+	l.set.Store(h.set)
 	now := l.config.Now()
-	if l.open != nil {
-		l.retired = append(l.retired, retired{modules: l.open, at: now.Add(l.config.Grace)})
+	old := l.active
+	l.active = h
+	if old != nil && old.rel.Digest == l.ratchet.Back && !l.ratchet.Fallback {
+		l.retire(l.back)
+		l.back, l.backUntil = old, now.Add(l.config.Warm)
+	} else {
+		l.retire(old)
+		if l.back != nil && (l.ratchet.Fallback || l.back.rel.Digest != l.ratchet.Back) {
+			l.retire(l.back)
+			l.back = nil
+		}
 	}
-	l.open = open
 	l.mu.Lock()
-	l.status.Epoch, l.status.Release, l.status.Since = set.Epoch, set.Release, now
+	l.state.inForce, l.state.backFailed = h.rel.Digest, false
+	st := &l.status
+	st.Epoch, st.Release, st.Fallback, st.Enforced, st.Since = h.set.Epoch, l.ratchet.Release, h.set.Fallback, h.rel.Digest, now
+	st.Timing, st.Warm = h.timing, l.back != nil
 	l.mu.Unlock()
-	l.config.Log.Info("release in force", "epoch", set.Epoch, "release", set.Release.String(), "points", len(set.Points))
+	l.config.Log.Info("release in force", "epoch", h.set.Epoch, "release", h.rel.Digest.String(), "fallback", h.set.Fallback, "points", len(h.set.Points))
+	l.config.Changed()
 }

@@ -1,6 +1,7 @@
 package loader
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -41,6 +42,8 @@ type builder struct {
 	engine   *engine.Engine
 	packages map[wire.Digest]*bundle.Package
 	opened   modules // by points
+	wrap     func(m abi.Module, second bool) abi.Module
+	second   bool
 }
 
 func (b *builder) build(ctx context.Context, s *bundle.SignedRelease) (*decide.Set, error) {
@@ -52,7 +55,7 @@ func (b *builder) build(ctx context.Context, s *bundle.SignedRelease) (*decide.S
 	}
 	set := &decide.Set{Epoch: s.Epoch, Release: s.Digest, Points: make(map[string]*decide.Point, len(s.Points))}
 	for i := range s.Points {
-		p, err := b.point(ctx, &s.Points[i])
+		p, err := b.point(ctx, &s.Release, &s.Points[i])
 		if err != nil {
 			return nil, fmt.Errorf("point %s: %w", s.Points[i].Name, err)
 		}
@@ -154,13 +157,24 @@ func lower(n *atomic.Int64, i int64) {
 	}
 }
 
-func (b *builder) point(ctx context.Context, p *bundle.Point) (*decide.Point, error) {
+// smaller returns the stricter of two bounds, of which 0 is none.
+func smaller(a, b uint64) uint64 {
+	if a == 0 || b != 0 && b < a {
+		return b
+	}
+	return a
+}
+
+func (b *builder) point(ctx context.Context, s *bundle.Release, p *bundle.Point) (*decide.Point, error) {
 	out := &decide.Point{
 		Name: p.Name, Durability: p.Durability, OnError: p.OnError, OnFuel: p.OnFuel,
-		OnOverload: p.OnOverload, OnLogFailure: p.OnLogFailure, OnStale: p.OnStale,
+		OnOverload: p.OnOverload, OnLogFailure: p.OnLogFailure, OnStale: p.OnStale, Lease: p.Lease(),
+		MaxInFlight: p.Limits.MaxInFlight, MaxRequestBytes: smaller(p.Limits.MaxRequestBytes, s.Limits.MaxRequestBytes),
 	}
+	maxFuel := smaller(p.Limits.MaxFuel, s.Limits.MaxFuel)
 	for i := range p.Packages {
-		m, err := b.module(ctx, &p.Packages[i])
+		out.Packages = append(out.Packages, p.Packages[i].Digest)
+		m, err := b.module(ctx, &p.Packages[i], maxFuel)
 		if err != nil {
 			return nil, fmt.Errorf("package %s %s: %w", p.Packages[i].Name, p.Packages[i].Digest, err)
 		}
@@ -169,7 +183,7 @@ func (b *builder) point(ctx context.Context, p *bundle.Point) (*decide.Point, er
 	return out, nil
 }
 
-func (b *builder) module(ctx context.Context, ref *bundle.PackageRef) (decide.Module, error) {
+func (b *builder) module(ctx context.Context, ref *bundle.PackageRef, maxFuel uint64) (decide.Module, error) {
 	pkg := b.packages[ref.Digest]
 	c, err := codec.For(abi.Kind(pkg.ABI))
 	if err != nil {
@@ -183,7 +197,7 @@ func (b *builder) module(ctx context.Context, ref *bundle.PackageRef) (decide.Mo
 	if len(params) == 0 {
 		key.params = wire.Digest{}
 	}
-	entrypoint, err := findEntrypoint(pkg, m, ref.Entrypoint)
+	entrypoint, err := findEntrypoint(pkg, m.Entrypoints(), ref.Entrypoint)
 	if err != nil {
 		return decide.Module{}, err
 	}
@@ -191,9 +205,16 @@ func (b *builder) module(ctx context.Context, ref *bundle.PackageRef) (decide.Mo
 	if ref.Fuel != 0 {
 		fuel = ref.Fuel
 	}
+	if maxFuel != 0 {
+		fuel = smaller(maxFuel, cmp.Or(fuel, abi.DefaultFuel))
+	}
+	var called abi.Module = m
+	if b.wrap != nil {
+		called = b.wrap(m, b.second)
+	}
 	return decide.Module{
 		Name: pkg.Name, Digest: ref.Digest, Wasm: pkg.Manifest.Module, Params: key.params,
-		Module: m, Codec: c, Entrypoint: entrypoint, Entrypoints: m.Entrypoints(), Fuel: fuel,
+		Module: called, Codec: c, Entrypoint: entrypoint, Entrypoints: m.Entrypoints(), Fuel: fuel,
 	}, nil
 }
 
@@ -251,50 +272,24 @@ func warmInputs(c codec.Codec, pkg *bundle.Package) ([][]byte, error) {
 	return append(inputs, inputs...), nil
 }
 
-// test runs the package's golden vectors, with the package's own parameters and
-// the fuel of ref. Modules that only a vector wanted are closed again.
-func (b *builder) test(ctx context.Context, ref *bundle.PackageRef) (err error) {
-	pkg := *b.packages[ref.Digest]
-	if ref.Fuel != 0 {
-		pkg.Fuel = ref.Fuel
-	}
-	c, err := codec.For(abi.Kind(pkg.ABI))
+// test fails unless the package's golden vectors pass.
+func (b *builder) test(ctx context.Context, ref *bundle.PackageRef) error {
+	results, err := b.run(ctx, ref, nil)
 	if err != nil {
 		return err
 	}
-	groups, err := vectors.ByParams(&pkg)
-	if err != nil {
-		return err
-	}
-	own := modules{}
-	defer func() { err = errors.Join(err, own.close(ctx)) }()
-	for _, group := range groups {
-		m, _, err := b.load(ctx, ref.Digest, group, group.Params, own, b.opened)
-		if err != nil {
-			return err
-		}
-		override := ""
-		if pkg.Entrypoint == "" {
-			override = ref.Entrypoint
-		}
-		entrypoint, err := findEntrypoint(group, m, override)
-		if err != nil {
-			return err
-		}
-		if err := vectors.Failed(vectors.RunVectors(group, m, entrypoint, c)); err != nil {
-			return fmt.Errorf("%w: %w", ErrVectors, err)
-		}
+	if err := vectors.Failed(results); err != nil {
+		return fmt.Errorf("%w: %w", ErrVectors, err)
 	}
 	return nil
 }
 
 // findEntrypoint returns the number of the entry point that override, or else
 // the manifest, names. A module with a single one need not name it.
-func findEntrypoint(pkg *bundle.Package, m *engine.Module, override string) (int32, error) {
+func findEntrypoint(pkg *bundle.Package, entrypoints map[string]int32, override string) (int32, error) {
 	if pkg.ABI != string(abi.OPA1) {
 		return 0, nil
 	}
-	entrypoints := m.Entrypoints()
 	path := pkg.Entrypoint
 	if override != "" {
 		path = override

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/holdfast-policy/holdfast/internal/tinyguest"
 	"github.com/holdfast-policy/holdfast/runtime/decide"
 	"github.com/holdfast-policy/holdfast/runtime/engine"
 	"github.com/holdfast-policy/holdfast/runtime/loader"
@@ -26,44 +27,7 @@ var start = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 
 // guest returns a holdfast_v1 module that answers every request with output, or
 // traps when there is none.
-func guest(output []byte) []byte {
-	leb := func(n int) []byte {
-		var b []byte
-		for n >= 0x80 {
-			b, n = append(b, byte(n)|0x80), n>>7
-		}
-		return append(b, byte(n))
-	}
-	vector := func(items ...[]byte) []byte { return append(leb(len(items)), bytes.Join(items, nil)...) }
-	sized := func(b []byte) []byte { return append(leb(len(b)), b...) }
-	section := func(id byte, body []byte) []byte { return append([]byte{id}, sized(body)...) }
-	export := func(name string, kind, index byte) []byte { return append(sized([]byte(name)), kind, index) }
-	signed := func(v int64) []byte { // LEB128
-		var b []byte
-		for {
-			c := byte(v & 0x7f)
-			v >>= 7
-			if v == 0 && c&0x40 == 0 || v == -1 && c&0x40 != 0 {
-				return append(b, c)
-			}
-			b = append(b, c|0x80)
-		}
-	}
-	const i32, i64, address = 0x7f, 0x7e, 1024
-	decide := []byte{0, 0x00, 0x0b} // unreachable
-	if output != nil {
-		decide = append(append([]byte{0, 0x42}, signed(address<<32|int64(len(output)))...), 0x0b)
-	}
-	return bytes.Join([][]byte{
-		[]byte("\x00asm\x01\x00\x00\x00"),
-		section(1, vector([]byte{0x60, 0, 1, i32}, []byte{0x60, 1, i32, 1, i32}, []byte{0x60, 2, i32, i32, 1, i64})),
-		section(3, vector([]byte{0}, []byte{1}, []byte{2})),
-		section(5, vector([]byte{1, 16, 16})),
-		section(7, vector(export("memory", 2, 0), export(abi.ExportVersion, 0, 0), export(abi.ExportAlloc, 0, 1), export(abi.ExportDecide, 0, 2))),
-		section(10, vector(sized([]byte{0, 0x41, 0, 0x0b}), sized(append(append([]byte{0, 0x41}, signed(8192)...), 0x0b)), sized(decide))),
-		section(11, vector(append(append(append([]byte{0, 0x41}, signed(address)...), 0x0b), sized(output)...))),
-	}, nil)
-}
+var guest = tinyguest.Says
 
 // says is the package of a guest that always gives the verdict.
 func says(t testing.TB, v policy.Verdict) *bundle.Package {
@@ -151,13 +115,18 @@ func (w *world) open(change func(*loader.Config)) *loader.Loader {
 	return l
 }
 
-// run runs the loader until the test ends.
+// run follows the source's folder and runs the loader until the test ends.
 func (w *world) run(l *loader.Loader) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- l.Run(ctx) }()
+	var following sync.WaitGroup
+	following.Go(func() {
+		loader.Follow(ctx, loader.FolderSource{Dir: w.folder}, l.Deliver, time.Millisecond, slog.New(slog.DiscardHandler))
+	})
 	w.t.Cleanup(func() {
 		cancel()
+		following.Wait()
 		if err := <-done; err != nil {
 			w.t.Error(err)
 		}

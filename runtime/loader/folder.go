@@ -18,33 +18,49 @@ import (
 
 const (
 	pollEvery     = 200 * time.Millisecond
-	maxFolderFile = 10_000 // releases in one folder
+	maxFolderFile = 10_000 // documents in one folder
 )
 
-// A FolderSource delivers the releases in Dir/releases/*.dsse and the packages in
-// Dir/packages/<hex>.hfp. It looks for new and changed releases five times a second.
-type FolderSource struct{ Dir string }
+// A FolderSource delivers the signed documents *.dsse in Dir/roots, releases,
+// orders, kills, enrolments and heartbeats, and the packages in
+// Dir/packages/<hex>.hfp. It looks for new and changed documents five times a
+// second, and Only in those folders when that is set.
+type FolderSource struct {
+	Dir  string
+	Only []string
+}
 
 var _ Source = FolderSource{}
 
-// Watch delivers what is in the folder in the order of the epochs that the
-// envelopes claim, then what is new or has changed. A folder that is missing is
+// documentFolders are in the order in which a folder's documents are delivered.
+var documentFolders = []string{"kills", rootFolder, "enrolments", releaseFolder, orderFolder, "heartbeats"}
+
+// Watch delivers what is in the folders, releases in the order of the epochs that
+// they claim, then what is new or has changed. A folder that is missing is
 // empty; one with more than 10,000 files, or a file that cannot be read, is an
 // error, after what could be read was delivered.
-func (f FolderSource) Watch(ctx context.Context, release func(envelope []byte)) error {
+func (f FolderSource) Watch(ctx context.Context, deliver func(envelope []byte)) error {
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
+	folders := f.Only
+	if folders == nil {
+		folders = documentFolders
+	}
 	seen := map[string]fileState{}
 	for {
-		envelopes, err := f.changed(seen)
-		for _, env := range envelopes {
-			if ctx.Err() != nil {
-				return nil
+		var errs []error
+		for _, folder := range folders {
+			envelopes, err := f.changed(folder, seen)
+			for _, env := range envelopes {
+				if ctx.Err() != nil {
+					return nil
+				}
+				deliver(env)
 			}
-			release(env)
+			errs = append(errs, err)
 		}
-		if err != nil {
-			return fmt.Errorf("watch releases: %w", err)
+		if err := errors.Join(errs...); err != nil {
+			return fmt.Errorf("watch %s: %w", f.Dir, err)
 		}
 		select {
 		case <-ctx.Done():
@@ -60,10 +76,10 @@ type fileState struct {
 	modified time.Time
 }
 
-// changed returns the envelopes that are not as seen, oldest epoch first, and
-// notes them in seen.
-func (f FolderSource) changed(seen map[string]fileState) ([][]byte, error) {
-	dir := filepath.Join(f.Dir, releaseFolder)
+// changed returns the envelopes that are not as seen, of releases the oldest
+// epoch first, and notes them in seen.
+func (f FolderSource) changed(folder string, seen map[string]fileState) ([][]byte, error) {
+	dir := filepath.Join(f.Dir, folder)
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -83,7 +99,7 @@ func (f FolderSource) changed(seen map[string]fileState) ([][]byte, error) {
 			continue
 		}
 		state := fileState{st.Size(), st.ModTime()}
-		if seen[e.Name()] == state {
+		if seen[path] == state {
 			continue
 		}
 		// One byte more than an envelope may have, so that it is refused as too long.
@@ -92,12 +108,14 @@ func (f FolderSource) changed(seen map[string]fileState) ([][]byte, error) {
 			errs = append(errs, err)
 			continue
 		}
-		seen[e.Name()] = state
+		seen[path] = state
 		envelopes = append(envelopes, env)
 	}
-	slices.SortStableFunc(envelopes, func(a, b []byte) int {
-		return cmp.Compare(bundle.UnverifiedEpoch(a), bundle.UnverifiedEpoch(b))
-	})
+	if folder == releaseFolder {
+		slices.SortStableFunc(envelopes, func(a, b []byte) int {
+			return cmp.Compare(bundle.UnverifiedEpoch(a), bundle.UnverifiedEpoch(b))
+		})
+	}
 	return envelopes, errors.Join(errs...)
 }
 

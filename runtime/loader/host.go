@@ -49,7 +49,7 @@ func (h *Host) Load(ctx context.Context, pkg *bundle.Package) (abi.Module, int32
 	if err != nil {
 		return nil, 0, err
 	}
-	n, err := findEntrypoint(pkg, m, "")
+	n, err := findEntrypoint(pkg, m.Entrypoints(), "")
 	return m, n, err
 }
 

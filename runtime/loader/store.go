@@ -7,19 +7,27 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 
 	"github.com/holdfast-policy/holdfast/sdk/bundle"
 	"github.com/holdfast-policy/holdfast/sdk/wire"
 )
 
 // store is the loader's folder: packages/<hex>.hfp and releases/<hex>.dsse by
-// digest, and ratchet, which names the release in force. Replacing ratchet is the
-// one step that changes what a restart puts in force.
-type store struct{ dir string }
+// digest, roots/<version>.dsse, orders/<epoch>.dsse, and ratchet, which names the
+// release in force. Replacing ratchet is the one step that changes what a restart
+// puts in force.
+type store struct {
+	dir  string
+	step func(string) // is told of each step before it is taken
+}
 
 const (
 	packageFolder = "packages"
 	releaseFolder = "releases"
+	rootFolder    = "roots"
+	orderFolder   = "orders"
 	packageSuffix = ".hfp"
 	releaseSuffix = ".dsse"
 	ratchetFile   = "ratchet"
@@ -27,14 +35,15 @@ const (
 	tempPrefix    = ".tmp-"
 )
 
-func openStore(dir string) (store, error) {
-	s := store{dir}
-	for _, sub := range []string{packageFolder, releaseFolder} {
+func openStore(dir string, step func(string)) (store, error) {
+	s := store{dir, step}
+	folders := []string{packageFolder, releaseFolder, rootFolder, orderFolder}
+	for _, sub := range folders {
 		if err := os.MkdirAll(filepath.Join(dir, sub), 0o700); err != nil {
 			return s, fmt.Errorf("open release store: %w", err)
 		}
 	}
-	for _, sub := range []string{".", packageFolder, releaseFolder} {
+	for _, sub := range append(folders, ".") {
 		left, err := filepath.Glob(filepath.Join(dir, sub, tempPrefix+"*"))
 		if err != nil {
 			return s, fmt.Errorf("open release store: %w", err)
@@ -61,21 +70,26 @@ func (s store) putRatchet(r bundle.Ratchet) error {
 	if err != nil {
 		return err
 	}
-	return replace(filepath.Join(s.dir, ratchetFile), b)
+	return s.replace(filepath.Join(s.dir, ratchetFile), b)
 }
 
 func (s store) release(d wire.Digest) ([]byte, error) {
 	return readBounded(filepath.Join(s.dir, releaseFolder, d.Hex()+releaseSuffix), bundle.MaxEnvelope)
 }
 
-// releases returns every stored envelope.
-func (s store) releases() (envelopes [][]byte, err error) {
-	entries, err := os.ReadDir(filepath.Join(s.dir, releaseFolder))
+// releases returns every stored envelope of a release.
+func (s store) releases() ([][]byte, error) { return s.all(releaseFolder) }
+
+// orders returns every stored rollout order.
+func (s store) orders() ([][]byte, error) { return s.all(orderFolder) }
+
+func (s store) all(folder string) (envelopes [][]byte, err error) {
+	entries, err := os.ReadDir(filepath.Join(s.dir, folder))
 	if err != nil {
-		return nil, fmt.Errorf("list releases: %w", err)
+		return nil, fmt.Errorf("list %s: %w", folder, err)
 	}
 	for _, e := range entries {
-		env, err := readUpTo(filepath.Join(s.dir, releaseFolder, e.Name()), bundle.MaxEnvelope)
+		env, err := readUpTo(filepath.Join(s.dir, folder, e.Name()), bundle.MaxEnvelope)
 		if err != nil {
 			return nil, err
 		}
@@ -85,7 +99,50 @@ func (s store) releases() (envelopes [][]byte, err error) {
 }
 
 func (s store) putRelease(d wire.Digest, env []byte) error {
-	return replace(filepath.Join(s.dir, releaseFolder, d.Hex()+releaseSuffix), env)
+	return s.replace(filepath.Join(s.dir, releaseFolder, d.Hex()+releaseSuffix), env)
+}
+
+func (s store) root(version uint64) ([]byte, error) {
+	return readBounded(s.numbered(rootFolder, version), bundle.MaxEnvelope)
+}
+
+func (s store) putRoot(version uint64, env []byte) error {
+	return s.replace(s.numbered(rootFolder, version), env)
+}
+
+// putOrder keeps the newest order of an epoch.
+func (s store) putOrder(epoch uint64, env []byte) error {
+	return s.replace(s.numbered(orderFolder, epoch), env)
+}
+
+func (s store) numbered(folder string, n uint64) string {
+	return filepath.Join(s.dir, folder, fmt.Sprintf("%020d%s", n, releaseSuffix))
+}
+
+// remove deletes releases, every package that is not needed, and orders of
+// epochs long before the one in force.
+func (s store) remove(releases []wire.Digest, needed map[wire.Digest]bool, epoch uint64) error {
+	var errs []error
+	for _, d := range releases {
+		errs = append(errs, os.Remove(filepath.Join(s.dir, releaseFolder, d.Hex()+releaseSuffix)))
+	}
+	names, err := os.ReadDir(filepath.Join(s.dir, packageFolder))
+	errs = append(errs, err)
+	for _, e := range names {
+		d, err := wire.ParseDigest("sha256:" + strings.TrimSuffix(e.Name(), packageSuffix))
+		if err == nil && !needed[d] {
+			errs = append(errs, os.Remove(filepath.Join(s.dir, packageFolder, e.Name())))
+		}
+	}
+	names, err = os.ReadDir(filepath.Join(s.dir, orderFolder))
+	errs = append(errs, err)
+	for _, e := range names {
+		n, err := strconv.ParseUint(strings.TrimSuffix(e.Name(), releaseSuffix), 10, 64)
+		if err == nil && n+maxOrders < epoch {
+			errs = append(errs, os.Remove(filepath.Join(s.dir, orderFolder, e.Name())))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func (s store) pkg(d wire.Digest, size uint64) ([]byte, error) {
@@ -93,7 +150,7 @@ func (s store) pkg(d wire.Digest, size uint64) ([]byte, error) {
 }
 
 func (s store) putPackage(d wire.Digest, file []byte) error {
-	return replace(filepath.Join(s.dir, packageFolder, d.Hex()+packageSuffix), file)
+	return s.replace(filepath.Join(s.dir, packageFolder, d.Hex()+packageSuffix), file)
 }
 
 // maxFile bounds the file of a package of size uncompressed bytes: a frame that
@@ -123,21 +180,29 @@ func readUpTo(path string, n int64) ([]byte, error) {
 	return b, nil
 }
 
-// replace makes path hold data, durably and whole: after a crash it holds what it
+// Replace makes path hold data, durably and whole: after a crash it holds what it
 // held before or data, nothing else.
-func replace(path string, data []byte) (err error) {
+func Replace(path string, data []byte) error {
+	return store{step: func(string) {}}.replace(path, data)
+}
+
+func (s store) replace(path string, data []byte) (err error) {
 	dir := filepath.Dir(path)
+	s.step("write " + path)
 	f, err := os.CreateTemp(dir, tempPrefix+"*")
 	if err != nil {
 		return fmt.Errorf("store: %w", err)
 	}
 	_, err = f.Write(data)
+	s.step("sync " + path)
 	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
+		s.step("rename " + path)
 		err = os.Rename(f.Name(), path)
 	}
 	if err != nil {
 		return fmt.Errorf("store %s: %w", path, errors.Join(err, ignoreMissing(os.Remove(f.Name()))))
 	}
+	s.step("sync folder of " + path)
 	return syncFolder(dir)
 }
 

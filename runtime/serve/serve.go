@@ -120,6 +120,10 @@ func decide(w http.ResponseWriter, r *http.Request, d Decider) {
 		return
 	}
 	answer, err := d.Decide(r.Context(), req)
+	if _, ok := errors.AsType[*policy.SyntaxError](err); ok {
+		malformed(err).write(w)
+		return
+	}
 	if err != nil {
 		status := http.StatusInternalServerError
 		code := "internal_error"

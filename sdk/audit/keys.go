@@ -6,13 +6,15 @@ import (
 	"fmt"
 	"sort"
 	"strings"
+	"sync"
 
 	"golang.org/x/mod/sumdb/note"
 )
 
 // Keys are the public keys that verification trusts. The zero value trusts
-// nobody.
+// nobody. They are safe for concurrent use.
 type Keys struct {
+	mu             sync.RWMutex             // guards what follows
 	nodes, regions map[string]note.Verifier // by key name
 	lines          map[string]bool
 }
@@ -41,7 +43,26 @@ func (k *Keys) AddNode(vkey string) error { return k.add("node", vkey) }
 // AddRegion trusts the ledger key of a region.
 func (k *Keys) AddRegion(vkey string) error { return k.add("region", vkey) }
 
+// SetNode trusts the log key of a node in the place of one that it had.
+func (k *Keys) SetNode(vkey string) error {
+	v, err := note.NewVerifier(vkey)
+	if err != nil {
+		return fmt.Errorf("node key: %w", err)
+	}
+	k.mu.Lock()
+	for line := range k.lines {
+		if old, ok := strings.CutPrefix(line, "node "); ok && strings.HasPrefix(old, v.Name()+"+") && old != vkey {
+			delete(k.lines, line)
+			delete(k.nodes, v.Name())
+		}
+	}
+	k.mu.Unlock()
+	return k.add("node", vkey)
+}
+
 func (k *Keys) add(role, vkey string) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	if k.lines == nil {
 		k.nodes, k.regions, k.lines = map[string]note.Verifier{}, map[string]note.Verifier{}, map[string]bool{}
 	}
@@ -68,15 +89,29 @@ func (k *Keys) add(role, vkey string) error {
 }
 
 // Node returns the key of a node, or nil.
-func (k *Keys) Node(tenant, node string) note.Verifier { return k.nodes[NodeKeyName(tenant, node)] }
+func (k *Keys) Node(tenant, node string) note.Verifier {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	if v, ok := k.nodes[NodeKeyName(tenant, node)]; ok {
+		return v
+	}
+	return nil
+}
 
 // Region returns the key of a region's ledger, or nil.
 func (k *Keys) Region(tenant, region string) note.Verifier {
-	return k.regions[RegionKeyName(tenant, region)]
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	if v, ok := k.regions[RegionKeyName(tenant, region)]; ok {
+		return v
+	}
+	return nil
 }
 
 // Regions returns the keys of all regions of a tenant, by name.
 func (k *Keys) Regions(tenant string) []note.Verifier {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
 	var out []note.Verifier
 	for name, v := range k.regions {
 		if strings.HasPrefix(name, RegionKeyName(tenant, "")) {
@@ -89,6 +124,8 @@ func (k *Keys) Regions(tenant string) []note.Verifier {
 
 // File returns the keys as a public.keys file that ParseKeys reads.
 func (k *Keys) File() []byte {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
 	lines := make([]string, 0, len(k.lines))
 	for line := range k.lines {
 		lines = append(lines, line+"\n")

@@ -70,6 +70,21 @@ type DecisionRecord struct {
 	Latency int64 `cbor:"16,keyasint,omitempty"`
 	// Logs is what the modules logged.
 	Logs *Part `cbor:"17,keyasint,omitempty"`
+	// Stale is set when the node was not fresh, Kill when a kill stopped the
+	// request, before any policy was asked.
+	Stale *NotFresh    `cbor:"18,keyasint,omitempty"`
+	Kill  *wire.Digest `cbor:"19,keyasint,omitempty"`
+}
+
+// NotFresh says how long a node had heard no heartbeat when it decided.
+type NotFresh struct {
+	// State is aging or stale.
+	State string `cbor:"1,keyasint"`
+	// Age is in nanoseconds.
+	Age int64 `cbor:"2,keyasint"`
+	// Heard are the regions that were heard not longer ago than the release's
+	// bound for aging.
+	Heard []string `cbor:"3,keyasint,omitempty"`
 }
 
 // An Entity is a subject or resource without its properties, which are in the

@@ -39,6 +39,8 @@ type Ratchet struct {
 	Epoch       uint64      `cbor:"epoch"`
 	Release     wire.Digest `cbor:"release"`
 	Fallback    bool        `cbor:"fallback"` // stepped back from (Epoch, active)
+	// Back is the release that decides after a step back; zero when there is no way back.
+	Back wire.Digest `cbor:"back,omitzero"`
 	// HighestTime is the latest signed time seen that was not ahead of the
 	// node's own clock, in seconds since 1970.
 	HighestTime int64 `cbor:"highest_time"`
@@ -67,25 +69,45 @@ func (r Ratchet) Admit(s *SignedRelease, now time.Time) (Ratchet, error) {
 		return r, fmt.Errorf("%w: epoch %d, on %s", ErrExpired, s.Epoch, text(s.Expires))
 	}
 	return Ratchet{
-		RootVersion: s.RootVersion, Epoch: s.Epoch, Release: s.Digest, ReleaseRoot: s.RootVersion,
+		RootVersion: s.RootVersion, Epoch: s.Epoch, Release: s.Digest, ReleaseRoot: s.RootVersion, Back: r.back(s),
 		HighestTime: max(r.HighestTime, min(s.Created, now.Unix())), MinEpoch: r.MinEpoch,
 	}, nil
 }
 
+// back is the way back from s: its predecessor, or what was stepped back to from
+// that, unless the release says that there is none.
+func (r Ratchet) back(s *SignedRelease) wire.Digest {
+	switch {
+	case s.Fallback != FallbackPrevious:
+		return wire.Digest{}
+	case r.Fallback && s.Previous == r.Release:
+		return r.Back
+	}
+	return s.Previous
+}
+
 // StepBack returns the ratchet of a node that goes from s, which it has in force,
-// to the release that s names as its previous one: once and one way. Only a
-// higher epoch leads out of it. The reason why not is ErrFellBack or ErrNoFallback.
+// to Back: once and one way. Only a higher epoch leads out of it. The reason why
+// not is ErrFellBack or ErrNoFallback.
 func (r Ratchet) StepBack(s *SignedRelease) (Ratchet, error) {
 	switch {
 	case s.Epoch != r.Epoch || s.Digest != r.Release:
 		return r, fmt.Errorf("%w: epoch %d is not in force, epoch %d is", ErrNoFallback, s.Epoch, r.Epoch)
 	case r.Fallback:
 		return r, fmt.Errorf("%w: epoch %d", ErrFellBack, r.Epoch)
-	case s.Fallback != FallbackPrevious || s.Previous.IsZero():
+	case r.Back.IsZero():
 		return r, fmt.Errorf("%w: release of epoch %d names none", ErrNoFallback, s.Epoch)
 	}
 	r.Fallback = true
 	return r, nil
+}
+
+// InForce is the digest of the release that decides.
+func (r Ratchet) InForce() wire.Digest {
+	if r.Fallback {
+		return r.Back
+	}
+	return r.Release
 }
 
 // UseRoot returns the ratchet of a node that uses root from now on, or

@@ -2,6 +2,7 @@ package bus
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"sync"
 
@@ -87,4 +88,35 @@ func (c *Conn) Serve(ctx context.Context, subject, queue string, limit int, f fu
 			room <- struct{}{} // when all of it is free, nobody works
 		}
 	}), nil
+}
+
+// PushAccount hands an account's JWT to every server of the region that the
+// connection, one of the system account, is in. Nil means that one has it on
+// disk; each throws out whom it revokes.
+func (c *Conn) PushAccount(ctx context.Context, token string) error {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	reply, err := c.nc.RequestWithContext(ctx, "$SYS.REQ.CLAIMS.UPDATE", []byte(token))
+	if err != nil {
+		return fmt.Errorf("push account: %w", unreachable(err))
+	}
+	var said struct {
+		Data *struct {
+			Code int `json:"code"`
+		} `json:"data"`
+		Error *struct {
+			Description string `json:"description"`
+		} `json:"error"`
+	}
+	if err := json.Unmarshal(reply.Data, &said); err != nil {
+		return fmt.Errorf("push account: %w", err)
+	}
+	if said.Data == nil || said.Data.Code != 200 {
+		why := "no reason given"
+		if said.Error != nil {
+			why = said.Error.Description
+		}
+		return fmt.Errorf("push account: refused: %.200q", why)
+	}
+	return nil
 }

@@ -248,6 +248,25 @@ type Status struct {
 	Points []string `json:"points,omitempty"`
 	// Refused is why the last release that was offered was not taken.
 	Refused string `json:"refused,omitempty"`
+	// Fallback says that the node stepped back from the release of Epoch, which
+	// Release names; Enforced is the one that decides. Back is the way back from
+	// what is in force, "" for none.
+	Fallback bool   `json:"fallback,omitempty"`
+	Enforced string `json:"enforced,omitempty"`
+	Back     string `json:"back,omitempty"`
+	// RootVersion is that of the trust root in use.
+	RootVersion uint64 `json:"root_version,omitempty"`
+	// Ring is the node's ring of the newest release that it knows, Candidate that
+	// release while it is not in force; Shadow says that it is evaluated beside.
+	Ring      string `json:"ring,omitempty"`
+	Candidate string `json:"candidate,omitempty"`
+	Shadow    bool   `json:"shadow,omitempty"`
+	// Staleness is none (no heartbeats in this trust root), fresh, aging or stale;
+	// HeartbeatAge is in seconds, -1 when none was ever heard.
+	Staleness    string `json:"staleness,omitempty"`
+	HeartbeatAge int64  `json:"heartbeat_age_s,omitempty"`
+	// Kills are the kills in force.
+	Kills int `json:"kills,omitempty"`
 }
 
 func nameOf(i uint8, names []string) string {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -323,6 +324,60 @@ func (r *Request) JSON() ([]byte, error) {
 	}
 	return append(out, body...), nil
 }
+
+// ContextNode is the member of a request's context in which a node tells
+// policies of itself: {"staleness": "aging" or "stale", "age_s": seconds}. It is
+// there only while the node is not fresh. Askers must not write it. A Rego policy
+// that is asked with a bare document sees the document alone.
+const ContextNode = "holdfast"
+
+// ClaimsNode reports whether the request has the node's member of the context.
+func (r *Request) ClaimsNode() bool {
+	_, ok := r.Context[ContextNode]
+	return ok
+}
+
+// WithNode returns the request with what a node says of itself in its context,
+// in the place of whatever was there. Number literals are kept.
+func (r *Request) WithNode(says map[string]any) (*Request, error) {
+	out := *r
+	if out.Context = maps.Clone(r.Context); out.Context == nil {
+		out.Context = map[string]any{}
+	}
+	out.Context[ContextNode] = says
+	if r.source == nil {
+		return &out, nil
+	}
+	var err error
+	out.source, err = withMember(r.source, "context", func(context json.RawMessage) (any, error) {
+		if context == nil {
+			context = json.RawMessage("{}")
+		}
+		b, err := withMember(context, ContextNode, func(json.RawMessage) (any, error) { return says, nil })
+		return json.RawMessage(b), err
+	})
+	return &out, err
+}
+
+// withMember replaces one member of a JSON object; value is given what was there.
+func withMember(object []byte, name string, value func(json.RawMessage) (any, error)) ([]byte, error) {
+	members := map[string]json.RawMessage{}
+	if err := json.Unmarshal(object, &members); err != nil {
+		return nil, err
+	}
+	v, err := value(members[name])
+	if err != nil {
+		return nil, err
+	}
+	if members[name], err = json.Marshal(v); err != nil {
+		return nil, err
+	}
+	return json.Marshal(members)
+}
+
+// Size is the length of the request's JSON as it was read, in bytes; 0 when it
+// was not read from JSON.
+func (r *Request) Size() int { return len(r.source) }
 
 // DocumentJSON returns the bare input document as JSON, number literals
 // included, and whether there is one.

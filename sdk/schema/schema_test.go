@@ -218,7 +218,8 @@ func TestHostileSchemas(t *testing.T) {
 				text = fmt.Sprintf("%.120s", err)
 			}
 			t.Logf("compile %v, check %v, %d MiB: %s", compiled, took-compiled, allocated, text)
-			if took > 2*time.Second || allocated > 1024 {
+			// Idle, it takes 0.4 s at most; what is not metered takes minutes or gigabytes.
+			if took > 20*time.Second || allocated > 512 {
 				t.Errorf("took %v and allocated %d MiB", took, allocated)
 			}
 		})

@@ -25,7 +25,8 @@ type VectorResult struct {
 	// Diff says line by line what differs from what the vector expects; it is
 	// empty when the vector passed.
 	Diff string
-	Fuel uint64 // units used
+	Fuel uint64       // units used
+	Trap abi.TrapCode // "" when the module answered
 
 	want *bundle.Expect
 	got  *policy.Decision
@@ -103,7 +104,9 @@ func run(v *bundle.Vector, module abi.Module, call abi.Call, c codec.Codec) Vect
 	}
 	var trap *abi.Trap
 	if errors.As(err, &trap) {
-		out.Fuel = trap.Fuel
+		out.Fuel, out.Trap = trap.Fuel, trap.Code
+	} else if err != nil {
+		out.Trap = abi.TrapHost
 	}
 	out.want, out.got, out.err = &v.Expect, &got, err
 	out.Diff = strings.Join(out.compare(), "\n")

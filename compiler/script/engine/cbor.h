@@ -75,26 +75,31 @@ static inline const uint8_t *head(const uint8_t *p, struct item *it) {
     return p + size;
 }
 
+// small tells whether an item's first byte is all of it: a small integer, false,
+// true or null.
+static inline int small(uint32_t first) { return (first & 0xc0) == 0 ? (first & 31) < 24 : first - 0xf4 < 3; }
+
 // skip returns what follows an item.
 static const uint8_t *skip(const uint8_t *p) {
+    const uint8_t *end = input_end;
     uint64_t left = 1;
     struct item it;
-    while (left-- > 0) {
+    while (left > 0) {
+        left--;
+        if (p < end && small(*p)) {
+            p++;
+            continue;
+        }
         if (!(p = head(p, &it)))
             return NULL;
-        switch (it.major) {
-        case 3:
-            if (it.argument > (uint64_t)(input_end - p))
-                return malformed("a text longer than the input");
+        if (it.major >= 3 && it.major <= 5 && it.argument > (uint64_t)(input_end - p))
+            return malformed("it is longer than the input");
+        if (it.major == 3)
             p += it.argument;
-            break;
-        case 4:
-        case 5:
-            if (it.argument > (uint64_t)(input_end - p))
-                return malformed("more items than bytes");
-            left += it.major == 5 ? 2 * it.argument : it.argument;
-            break;
-        }
+        else if (it.major == 4)
+            left += it.argument;
+        else if (it.major == 5)
+            left += 2 * it.argument;
     }
     return p;
 }
@@ -128,28 +133,19 @@ static JSValue refuse(JSContext *ctx, const char *what) {
     return JS_EXCEPTION;
 }
 
-static int utf8_valid(const uint8_t *p, const uint8_t *end) {
-    const uint8_t *next;
-    while (p < end) {
-        if (*p < 0x80) {
-            p++;
-            continue;
-        }
-        int c = unicode_from_utf8(p, end - p, &next);
-        uint32_t length = next - p;
-        if (c < 0x80 || c > 0x10ffff || (c >= 0xd800 && c < 0xe000) || (c < 0x800) != (length == 2) || (c < 0x10000) != (length < 4))
-            return 0;
-        p = next;
-    }
-    return 1;
-}
-
+// ascii_length returns how many bytes at the beginning are ASCII.
 static uint32_t ascii_length(const uint8_t *p, uint32_t n) {
+    const uint64_t high = 0x8080808080808080ull;
+    uint64_t w[4];
     uint32_t i = 0;
-    uint64_t eight;
+    for (; i + 32 <= n; i += 32) {
+        memcpy(w, p + i, 32);
+        if ((w[0] | w[1] | w[2] | w[3]) & high)
+            break;
+    }
     for (; i + 8 <= n; i += 8) {
-        memcpy(&eight, p + i, 8);
-        if (eight & 0x8080808080808080ull)
+        memcpy(w, p + i, 8);
+        if (w[0] & high)
             break;
     }
     while (i < n && p[i] < 0x80)
@@ -157,12 +153,98 @@ static uint32_t ascii_length(const uint8_t *p, uint32_t n) {
     return i;
 }
 
-static JSValue text_value(JSContext *ctx, const uint8_t *p, uint32_t n) {
-    uint32_t plain = ascii_length(p, n);
-    if (plain < n && !utf8_valid(p + plain, p + n))
+// code_point reads one of UTF-8 that is not ASCII, and returns what follows, NULL
+// when it is none. It loads once, because loads are dear in a large memory.
+static inline __attribute__((always_inline)) const uint8_t *code_point(const uint8_t *p, const uint8_t *end, uint32_t *c) {
+    uint32_t w = 0, v;
+    if (end - p >= 4)
+        memcpy(&w, p, 4);
+    else
+        for (uint32_t i = 0; i < end - p; i++)
+            w |= (uint32_t)p[i] << (8 * i);
+    if ((w & 0xc0e0) == 0x80c0) {
+        *c = v = (w & 31) << 6 | (w >> 8 & 63);
+        return v < 0x80 ? NULL : p + 2;
+    }
+    if ((w & 0xc0c0f0) == 0x8080e0) {
+        *c = v = (w & 15) << 12 | (w >> 2 & 0xfc0) | (w >> 16 & 63);
+        return v < 0x800 || (v >= 0xd800 && v < 0xe000) ? NULL : p + 3;
+    }
+    *c = v = (w & 7) << 18 | (w << 4 & 0x3f000) | (w >> 10 & 0xfc0) | (w >> 24 & 63);
+    return (w & 0xc0c0c0f8) != 0x808080f0 || v < 0x10000 || v > 0x10ffff ? NULL : p + 4;
+}
+
+// units returns how many a text of UTF-8 is in UTF-16, and whether one of them does
+// not fit in a byte. What is no UTF-8 gives any number.
+static uint32_t units(const uint8_t *p, uint32_t n, int *wide) {
+    const uint64_t high = 0x8080808080808080ull;
+    uint64_t large = 0, x;
+    uint32_t count = n;
+    while (n > 0) {
+        uint32_t some = n < 8 ? n : 8;
+        x = 0;
+        memcpy(&x, p, 8 <= n ? 8 : n);
+        uint64_t lead = x & x << 1 & high;
+        count -= (uint32_t)__builtin_popcountll(x & ~(x << 1) & high);
+        count += (uint32_t)__builtin_popcountll(lead & x << 2 & x << 3);
+        large |= lead & (x << 2 | x << 3 | x << 4 | x << 5);
+        p += some;
+        n -= some;
+    }
+    *wide = large != 0;
+    return count;
+}
+
+// fill writes a text of UTF-8 into a string that has room for its units, and
+// returns how many they are, -1 when it is no UTF-8.
+static int64_t fill(JSString *s, const uint8_t *p, const uint8_t *end, int wide, uint32_t most) {
+    uint32_t i = 0, c;
+    uint64_t eight;
+    while (p < end && i < most) {
+        c = *p;
+        if (c < 0x80 && end - p >= 8 && most - i >= 8 && (memcpy(&eight, p, 8), (eight & 0x8080808080808080ull) == 0)) {
+            if (!wide)
+                memcpy(s->u.str8 + i, &eight, 8);
+            for (int k = 0; wide && k < 8; k++)
+                s->u.str16[i + k] = eight >> (8 * k) & 0xff;
+            i += 8;
+            p += 8;
+            continue;
+        }
+        if (c < 0x80)
+            p++;
+        else if (!(p = code_point(p, end, &c)))
+            return -1;
+        if (!wide)
+            s->u.str8[i++] = c;
+        else if (c <= 0xffff)
+            s->u.str16[i++] = c;
+        else if (most - i < 2)
+            return -1;
+        else {
+            s->u.str16[i++] = get_hi_surrogate(c);
+            s->u.str16[i++] = get_lo_surrogate(c);
+        }
+    }
+    return p < end ? -1 : i;
+}
+
+static JSValue wide_text(JSContext *ctx, const uint8_t *p, uint32_t n) {
+    int wide;
+    uint32_t count = units(p, n, &wide);
+    JSString *s = js_alloc_string(ctx, count, wide);
+    if (!s)
+        return JS_EXCEPTION;
+    if (fill(s, p, p + n, wide, count) != count)
         return refuse(ctx, "a text that is not UTF-8");
-    if (plain < n)
-        return JS_NewStringLen(ctx, (const char *)p, n);
+    if (!wide)
+        s->u.str8[count] = 0;
+    return JS_MKPTR(JS_TAG_STRING, s);
+}
+
+static JSValue text_value(JSContext *ctx, const uint8_t *p, uint32_t n) {
+    if (ascii_length(p, n) < n)
+        return wide_text(ctx, p, n);
     JSString *s = js_alloc_string(ctx, n, 0);
     if (!s)
         return JS_EXCEPTION;
@@ -172,12 +254,10 @@ static JSValue text_value(JSContext *ctx, const uint8_t *p, uint32_t n) {
 }
 
 static JSAtom key_atom(JSContext *ctx, const uint8_t *p, uint32_t n) {
-    uint32_t plain = ascii_length(p, n);
-    if (plain < n && !utf8_valid(p + plain, p + n)) {
-        wrong = "a name that is not UTF-8";
-        return JS_ATOM_NULL;
-    }
-    return JS_NewAtomLen(ctx, (const char *)p, n);
+    if (ascii_length(p, n) == n)
+        return JS_NewAtomLen(ctx, (const char *)p, n);
+    JSValue name = wide_text(ctx, p, n);
+    return JS_IsException(name) ? JS_ATOM_NULL : JS_NewAtomStr(ctx, JS_VALUE_GET_STRING(name));
 }
 
 static const uint8_t *read_value(JSContext *ctx, const uint8_t *p, int depth, JSValue *v);
@@ -186,7 +266,7 @@ static const uint8_t *read_list(JSContext *ctx, const uint8_t *p, uint64_t count
     if (depth > MAX_DEPTH)
         return malformed("it nests too deep");
     if (count > (uint64_t)(input_end - p))
-        return malformed("more items than bytes");
+        return malformed("it is longer than the input");
     *v = JS_NewArray(ctx);
     if (JS_IsException(*v))
         return NULL;
@@ -194,21 +274,25 @@ static const uint8_t *read_list(JSContext *ctx, const uint8_t *p, uint64_t count
     if (count > 0 && expand_fast_array(ctx, o, (uint32_t)count))
         return NULL;
     for (uint32_t i = 0; i < count; i++) {
-        if (!(p = read_value(ctx, p, depth + 1, &o->u.array.u.values[i])))
+        JSValue *item = &o->u.array.u.values[i];
+        if (p < input_end && *p < 24)
+            *item = JS_NewInt32(ctx, *p++);
+        else if (!(p = read_value(ctx, p, depth + 1, item)))
             return NULL;
-        o->u.array.count = i + 1;
-        o->prop[0].u.value = JS_NewInt32(ctx, i + 1);
     }
+    o->u.array.count = (uint32_t)count;
+    o->prop[0].u.value = JS_NewInt32(ctx, (int32_t)count);
     return p;
 }
 
-static const uint8_t *wait_for(JSContext *ctx, const uint8_t *p, JSObject *o, JSAtom name) {
+// leave makes a member that waits for being read.
+static int leave(JSContext *ctx, const uint8_t *p, JSObject *o, JSAtom name) {
     JSProperty *pr = add_property(ctx, o, name, JS_PROP_C_W_E | JS_PROP_AUTOINIT);
     if (!pr)
-        return NULL;
+        return -1;
     pr->u.init.realm_and_id = (uintptr_t)JS_DupContext(ctx) | 3;
     pr->u.init.opaque = (void *)p;
-    return skip(p);
+    return 0;
 }
 
 static const uint8_t *read_member(JSContext *ctx, const uint8_t *p, JSObject *o, JSAtom name, int depth) {
@@ -218,8 +302,10 @@ static const uint8_t *read_member(JSContext *ctx, const uint8_t *p, JSObject *o,
         return malformed("a name twice");
     if (lazy) {
         const uint8_t *next = skip(p);
-        if (next && next - p > LAZY_ITEM)
-            return wait_for(ctx, p, o, name);
+        if (!next)
+            return NULL;
+        if (next - p > LAZY_ITEM)
+            return leave(ctx, p, o, name) ? NULL : next;
     }
     p = read_value(ctx, p, depth, &v);
     if (!p || !(pr = add_property(ctx, o, name, JS_PROP_C_W_E)))
@@ -233,7 +319,7 @@ static const uint8_t *read_map(JSContext *ctx, const uint8_t *p, uint64_t count,
     if (depth > MAX_DEPTH)
         return malformed("it nests too deep");
     if (count > (uint64_t)(input_end - p))
-        return malformed("more items than bytes");
+        return malformed("it is longer than the input");
     *v = JS_NewObjectProto(ctx, JS_NULL);
     if (JS_IsException(*v))
         return NULL;
@@ -244,7 +330,7 @@ static const uint8_t *read_map(JSContext *ctx, const uint8_t *p, uint64_t count,
         if (key.major != 3)
             return malformed("a name that is not a text");
         if (key.argument > (uint64_t)(input_end - p))
-            return malformed("a text longer than the input");
+            return malformed("it is longer than the input");
         JSAtom name = key_atom(ctx, p, (uint32_t)key.argument);
         if (name == JS_ATOM_NULL)
             return NULL;
@@ -282,7 +368,7 @@ static const uint8_t *read_value(JSContext *ctx, const uint8_t *p, int depth, JS
         break;
     case 3:
         if (it.argument > (uint64_t)(input_end - p))
-            return malformed("a text longer than the input");
+            return malformed("it is longer than the input");
         *v = text_value(ctx, p, (uint32_t)it.argument);
         p += it.argument;
         break;

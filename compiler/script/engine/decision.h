@@ -48,20 +48,20 @@ static int write_literal(JSContext *ctx, const char *text) {
 
 static inline uint32_t unit(const JSString *s, uint32_t i) { return s->is_wide_char ? s->u.str16[i] : s->u.str8[i]; }
 
-// utf8 writes a string to to, which may be NULL, and returns its length in bytes,
-// or -1 for one with half a surrogate pair.
-static int64_t utf8(const JSString *s, uint8_t *to) {
+// utf8 writes a string to to, which may be NULL, and returns its length in bytes. Half
+// a surrogate pair becomes U+FFFD, or gives -1 when it is strict.
+static int64_t utf8(const JSString *s, uint8_t *to, int strict) {
     int64_t n = 0;
     uint8_t four[4];
     for (uint32_t i = 0; i < s->len; i++) {
-        uint32_t c = unit(s, i);
-        if (c >= 0xd800 && c < 0xe000) {
-            if (c >= 0xdc00 || i + 1 == s->len)
-                return -1;
-            uint32_t low = unit(s, ++i);
-            if (low < 0xdc00 || low >= 0xe000)
-                return -1;
+        uint32_t c = unit(s, i), low = i + 1 < s->len ? unit(s, i + 1) : 0;
+        if (c >= 0xd800 && c < 0xdc00 && low >= 0xdc00 && low < 0xe000) {
             c = 0x10000 + ((c & 1023) << 10) + (low & 1023);
+            i++;
+        } else if (c >= 0xd800 && c < 0xe000) {
+            if (strict)
+                return -1;
+            c = 0xfffd;
         }
         uint32_t length = unicode_to_utf8(four, c);
         if (to)
@@ -76,24 +76,27 @@ static int is_ascii(const JSString *s) { return !s->is_wide_char && ascii_length
 static int write_string(JSContext *ctx, const JSString *s, const char *where) {
     if (is_ascii(s))
         return write_head(ctx, 3, s->len) || write_bytes(ctx, s->u.str8, s->len);
-    int64_t n = utf8(s, NULL);
+    int64_t n = utf8(s, NULL, 1);
     if (n < 0)
         return fault(ctx, where, "has half a surrogate pair: toWellFormed() of the text mends it");
     if (write_head(ctx, 3, n) || room(ctx, n))
         return -1;
-    utf8(s, output + output_length);
+    utf8(s, output + output_length, 1);
     output_length += n;
     return 0;
 }
 
+// flat returns a text as one string.
+static JSValue flat(JSContext *ctx, JSValue v) {
+    return JS_VALUE_GET_TAG(v) == JS_TAG_STRING_ROPE ? js_linearize_string_rope(ctx, JS_DupValue(ctx, v)) : v;
+}
+
 // write_text writes a value that must be a text.
 static int write_text(JSContext *ctx, JSValue v, const char *where) {
-    if (JS_VALUE_GET_TAG(v) == JS_TAG_STRING)
-        return write_string(ctx, JS_VALUE_GET_STRING(v), where);
-    if (JS_VALUE_GET_TAG(v) != JS_TAG_STRING_ROPE)
+    if (!JS_IsString(v))
         return fault(ctx, where, "is not a text");
-    JSValue whole_text = js_linearize_string_rope(ctx, JS_DupValue(ctx, v));
-    return JS_IsException(whole_text) || write_string(ctx, JS_VALUE_GET_STRING(whole_text), where) ? -1 : 0;
+    v = flat(ctx, v);
+    return JS_IsException(v) ? -1 : write_string(ctx, JS_VALUE_GET_STRING(v), where);
 }
 
 static int write_integer(JSContext *ctx, int64_t n) {
@@ -209,13 +212,13 @@ static int member_of(JSContext *ctx, JSValue object, JSAtom atom, struct member 
     m->length = s->len;
     if (is_ascii(s))
         return 0;
-    int64_t n = utf8(s, NULL);
+    int64_t n = utf8(s, NULL, 1);
     if (n < 0)
         return fault(ctx, where, "has a name with half a surrogate pair");
     uint8_t *copy = js_malloc(ctx, n);
     if (!copy)
         return -1;
-    utf8(s, copy);
+    utf8(s, copy, 1);
     m->name = copy;
     m->length = n;
     return 0;
@@ -310,7 +313,11 @@ static int make_atoms(JSContext *ctx) {
 static int take(JSContext *ctx, JSValue object, const JSAtom *atoms, int count, JSValue *to, const char *where) {
     JSPropertyEnum *names;
     uint32_t n;
-    if (JS_VALUE_GET_TAG(object) != JS_TAG_OBJECT || JS_VALUE_GET_OBJ(object)->class_id != JS_CLASS_OBJECT)
+    if (JS_VALUE_GET_TAG(object) != JS_TAG_OBJECT)
+        return fault(ctx, where, "is not a plain object");
+    if (JS_VALUE_GET_OBJ(object)->class_id == JS_CLASS_PROMISE)
+        return fault(ctx, where, "is a promise: nothing is asynchronous in a decision");
+    if (JS_VALUE_GET_OBJ(object)->class_id != JS_CLASS_OBJECT)
         return fault(ctx, where, "is not a plain object");
     if (JS_GetOwnPropertyNames(ctx, &names, &n, object, JS_GPN_STRING_MASK | JS_GPN_ENUM_ONLY))
         return -1;

@@ -127,7 +127,7 @@ static int open_input(const uint8_t *at, uint32_t length, JSValue *v) {
     const uint8_t *end = read_value(context, at, 1, v);
     if (end && end != input_end)
         end = malformed("it goes on behind its end");
-    if (end && JS_VALUE_GET_TAG(*v) != JS_TAG_OBJECT)
+    if (end && (JS_VALUE_GET_TAG(*v) != JS_TAG_OBJECT || JS_VALUE_GET_OBJ(*v)->class_id != JS_CLASS_OBJECT))
         end = malformed("it is not a map");
     if (end)
         return 1;

@@ -129,17 +129,18 @@ static void log_exception(JSContext *ctx) {
 
 // bytes_of gives the UTF-8 of a text; half a surrogate pair becomes U+FFFD.
 static const uint8_t *bytes_of(JSContext *ctx, JSValue v, uint32_t *n) {
-    if (JS_VALUE_GET_TAG(v) == JS_TAG_STRING) {
-        const JSString *s = JS_VALUE_GET_STRING(v);
-        if (is_ascii(s)) {
-            *n = s->len;
-            return s->u.str8;
-        }
-    }
-    size_t length;
-    const char *text = JS_ToCStringLen(ctx, &length, v);
-    *n = (uint32_t)length;
-    return (const uint8_t *)text;
+    v = flat(ctx, v);
+    if (JS_IsException(v))
+        return NULL;
+    const JSString *s = JS_VALUE_GET_STRING(v);
+    *n = s->len;
+    if (is_ascii(s))
+        return s->u.str8;
+    *n = utf8(s, NULL, 0);
+    uint8_t *copy = js_malloc(ctx, *n);
+    if (copy)
+        utf8(s, copy, 0);
+    return copy;
 }
 
 static int text_argument(JSContext *ctx, JSValue v, const char *function) {

@@ -341,6 +341,19 @@ func Inbox(creds []byte) (string, error) {
 	return "", nil
 }
 
+// User is the public key of the user whose credentials file it is.
+func User(creds []byte) (string, error) {
+	token, err := jwt.ParseDecoratedJWT(creds)
+	if err != nil {
+		return "", errors.New("credentials file has no JWT") // the parser's words may quote the file
+	}
+	claims, err := jwt.DecodeUserClaims(token)
+	if err != nil {
+		return "", errors.New("credentials file has no valid user JWT")
+	}
+	return claims.Subject, nil
+}
+
 // AccountOf returns the name and public key of an account by its JWT, and
 // whether the operator in t, or a key that it names, signed it.
 func (t *Trust) AccountOf(token string) (name, key string, err error) {

@@ -26,12 +26,13 @@ pub fn decide(request: Value, d: *Decision) void {
 
     if (holdfast.equal(what, "say")) return say(d, a, it.int() orelse 0, times);
     if (holdfast.equal(what, "reasons")) return reasons(d, a, times);
-    if (holdfast.equal(what, "nothing")) return;
+    if (what.len == 0) return;
     if (holdfast.equal(what, "kind")) return kind(d, it);
     if (holdfast.equal(what, "kept")) return kept(d);
     if (holdfast.equal(what, "request")) return all(d, request);
     if (holdfast.equal(what, "wrong")) return wrong(d, b, it, times);
     const out = d.value();
+    if (holdfast.equal(what, "pages")) return out.putInt(@intCast(@wasmMemorySize(0)));
     if (holdfast.equal(what, "time")) return if (holdfast.time(a)) |ns| out.putInt(ns) else out.putNull();
     if (holdfast.equal(what, "copies")) {
         out.openList();

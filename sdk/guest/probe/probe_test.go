@@ -9,6 +9,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"os"
@@ -297,7 +298,7 @@ func TestValues(t *testing.T) {
 		p.refuses(object{"do": "divide", "it": int64(1), "by": int64(0)})
 		p.refuses(object{"do": "divide", "it": int64(0), "by": 0.0})
 		p.wants(object{"do": "divide", "it": int64(1), "by": int64(4)}, answer{value: 0.25})
-		p.wants(object{"do": "nothing"}, answer{})
+		p.wants(object{}, answer{})
 	})
 }
 
@@ -451,11 +452,15 @@ func TestMalformed(t *testing.T) {
 	for n := range good {
 		bad[fmt.Sprintf("cut at %d", n)] = good[:n]
 	}
+	wide := map[string][]byte{} // of which Rust's texts and AssemblyScript's strings cannot be
 	for _, text := range []string{"\x80", "\xc0\xaf", "\xc2", "\xc1\xbf", "\xe0\x9f\xbf", "\xed\xa0\x80", "\xef\xbf", "\xf0\x8f\xbf\xbf", "\xf4\x90\x80\x80", "\xf5\x80\x80\x80", "\xff", "\xc3\x28", "12345678\xff", "1234567\xff", "é2345678\xe2\x82"} {
-		bad[fmt.Sprintf("%q", text)] = append([]byte{0x60 | byte(len(text))}, text...)
+		wide[fmt.Sprintf("%q", text)] = append([]byte{0x60 | byte(len(text))}, text...)
 	}
 	each(t, func(t *testing.T, l language) {
-		p := newProbe(t, l, nil)
+		p, bad := newProbe(t, l, nil), maps.Clone(bad)
+		if l.name != "c" && l.name != "zig" {
+			maps.Copy(bad, wide)
+		}
 		for name, input := range bad {
 			for _, filler := range []int{0, 65_000, 300_000} { // so that the end lies elsewhere
 				doc := input
@@ -467,9 +472,9 @@ func TestMalformed(t *testing.T) {
 				}
 			}
 		}
-		result, err := p.module.Call(abi.Call{Input: append(bytes.Repeat([]byte{0x81}, 40), 0x80)})
+		result, err := p.module.Call(abi.Call{Input: append(bytes.Repeat([]byte{0x81}, 39), 0x80)})
 		if err != nil || !bytes.Equal(result.Output, answer{verdict: "deny"}.encode()) {
-			t.Errorf("40 deep: %q, %v", result.Output, err)
+			t.Errorf("39 deep: %q, %v", result.Output, err)
 		}
 	})
 }
@@ -582,6 +587,9 @@ func TestStaleBytes(t *testing.T) {
 // TestReadme builds the policy of each README and asks it.
 func TestReadme(t *testing.T) {
 	each(t, func(t *testing.T, l language) {
+		if l.name != "rust" && l.name != "assemblyscript" {
+			t.Skip("its README has no whole policy")
+		}
 		_, text, _ := strings.Cut(string(read(t, "../"+l.name+"/README.md")), "```")
 		_, text, _ = strings.Cut(text, "\n")
 		source, _, _ := strings.Cut(text, "```")

@@ -171,7 +171,7 @@ void policy_decide(hf_value request, hf_decision *d) {
 
   if (hf_equal(what, HF("say"))) return say(d, it, n);
   if (hf_equal(what, HF("reasons"))) return reasons(d, it, n);
-  if (hf_equal(what, HF("nothing"))) return;
+  if (what.len == 0) return;
   if (hf_equal(what, HF("kind"))) return kind(d, it);
   if (hf_equal(what, HF("kept"))) return kept(d);
   if (hf_equal(what, HF("request"))) return all_of(d, request);
@@ -191,6 +191,7 @@ void policy_decide(hf_value request, hf_decision *d) {
   if (hf_equal(what, HF("case"))) return compare(out, it, by);
   if (hf_equal(what, HF("parts"))) return parts(out, hf_text_of(it), hf_text_of(by));
   if (hf_equal(what, HF("allocate"))) return allocate(out, (uint32_t)n);
+  if (hf_equal(what, HF("pages"))) return hf_put_int(out, __builtin_wasm_memory_size(0));
   if (hf_equal(what, HF("host"))) return host(out, hf_text_of(it));
   hf_put_value(out, hf_equal(what, HF("copy")) ? it : 0);
 }

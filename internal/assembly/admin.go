@@ -1,0 +1,275 @@
+package assembly
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/holdfast-policy/holdfast/control/jetstream"
+	"github.com/holdfast-policy/holdfast/control/registry"
+	"github.com/holdfast-policy/holdfast/control/release"
+	"github.com/holdfast-policy/holdfast/sdk/audit"
+	"github.com/holdfast-policy/holdfast/sdk/bundle"
+	"github.com/holdfast-policy/holdfast/sdk/bus"
+	"github.com/holdfast-policy/holdfast/sdk/wire"
+)
+
+// AdminConfig says how an operator reaches a fleet.
+type AdminConfig struct {
+	Tenant string
+	// Root is a trust root of the tenant; newer ones are taken from the regions.
+	Root *bundle.TrustRoot
+	// URLs are of the NATS servers of hubs, the preferred ones first. Creds are an
+	// operator's; CA verifies the servers, "" is the system's.
+	URLs      []string
+	Creds, CA string
+	// Regions are the regions' names, the preferred one first.
+	Regions []string
+	// NoDomain is for servers that the user runs without a JetStream domain.
+	NoDomain bool
+	Log      *slog.Logger
+}
+
+// An Admin is an operator's connection to a fleet. Any region alone will do.
+type Admin struct {
+	cfg     AdminConfig
+	conn    *bus.Conn
+	regions []jetstream.Region
+}
+
+// ErrNoRegion means that no region answered.
+var ErrNoRegion = errors.New("no region answers")
+
+// OpenAdmin connects.
+func OpenAdmin(ctx context.Context, cfg AdminConfig) (*Admin, error) {
+	conn, err := bus.Connect(ctx, bus.Config{URLs: cfg.URLs, Creds: cfg.Creds, CA: cfg.CA, Name: "operator", Log: cfg.Log})
+	if err != nil {
+		return nil, err
+	}
+	a := &Admin{cfg: cfg, conn: conn}
+	for _, name := range cfg.Regions {
+		a.regions = append(a.regions, jetstream.Region{Conn: conn, Tenant: cfg.Tenant, Name: name, NoDomain: cfg.NoDomain})
+	}
+	return a, nil
+}
+
+// Close ends the connection.
+func (a *Admin) Close() { a.conn.Close() }
+
+// Tenant is whose fleet it is.
+func (a *Admin) Tenant() string { return a.cfg.Tenant }
+
+// State is what the regions hold, verified, at one time.
+type State struct {
+	Fleet        *registry.Fleet
+	At           time.Time
+	Unreachable  []string // regions that did not answer
+	attestations map[string][]registry.Stored
+	activations  map[string][]registry.Stored // of the target's epoch
+	cosigned     map[string]cosigned
+}
+
+// cosigned is what regions' receipts say of a boot, unverified: the highest and
+// the lowest of their sizes.
+type cosigned struct{ most, least uint64 }
+
+// Read reads every region that answers; ErrNoRegion when none does.
+func (a *Admin) Read(ctx context.Context) (*State, error) {
+	s := &State{
+		Fleet: registry.NewFleet(a.cfg.Root), attestations: map[string][]registry.Stored{},
+		activations: map[string][]registry.Stored{}, cosigned: map[string]cosigned{},
+	}
+	var errs []error
+	first := map[uint64]map[string][]registry.Stored{}
+	for _, r := range a.regions {
+		if err := s.read(ctx, r, first); err != nil {
+			errs = append(errs, err)
+			s.Unreachable = append(s.Unreachable, r.Name)
+		}
+	}
+	if len(errs) == len(a.regions) {
+		return nil, fmt.Errorf("%w: %w", ErrNoRegion, errors.Join(errs...))
+	}
+	s.At = time.Now()
+	if t := s.Fleet.Target(); t != nil && first[t.Epoch] != nil {
+		s.activations = first[t.Epoch]
+	}
+	return s, nil
+}
+
+func (s *State) read(ctx context.Context, r jetstream.Region, first map[uint64]map[string][]registry.Stored) error {
+	objects, err := r.SignedObjects(ctx)
+	if err != nil {
+		return err
+	}
+	for _, o := range objects {
+		_ = s.Fleet.Add(o.Data, o.At) // what is not believed is not there
+	}
+	return r.StoredAttestations(ctx, func(node string, isFirst bool, epoch uint64, msg []byte, at time.Time) {
+		into := s.attestations
+		if isFirst {
+			if first[epoch] == nil {
+				first[epoch] = map[string][]registry.Stored{}
+			}
+			into = first[epoch]
+		}
+		into[node] = append(into[node], registry.Stored{Data: msg, At: at})
+	})
+}
+
+// View computes what is in force.
+func (s *State) View() registry.View {
+	v := s.Fleet.View(s.attestations, s.activations, s.At)
+	for i := range v.Nodes {
+		n := &v.Nodes[i]
+		if c, ok := s.cosigned[n.Name]; ok {
+			n.Journal.Shipped, n.Journal.Cosigned = c.most, c.least
+		}
+	}
+	return v
+}
+
+// View reads and computes, with how far the regions have counter-signed.
+func (a *Admin) View(ctx context.Context) (registry.View, *State, error) {
+	s, err := a.Read(ctx)
+	if err != nil {
+		return registry.View{}, nil, err
+	}
+	v := s.View()
+	for _, n := range v.Nodes {
+		if n.Journal.Boot != "" {
+			s.cosigned[n.Name] = a.cosigned(ctx, n.Name, n.Journal.Boot)
+		}
+	}
+	return s.View(), s, nil
+}
+
+// cosigned asks every region for its newest receipt of a boot. The receipts are
+// not verified here: that is `holdfast ledger verify`.
+func (a *Admin) cosigned(ctx context.Context, node, boot string) (c cosigned) {
+	for i, r := range a.regions {
+		var size uint64
+		if receipt, err := r.StoredReceipt(ctx, node, boot); err == nil && receipt != nil {
+			if point, err := audit.PeekCheckpoint(receipt); err == nil {
+				size = point.Size
+			}
+		}
+		c.most = max(c.most, size)
+		if c.least = min(c.least, size); i == 0 {
+			c.least = size
+		}
+	}
+	return c
+}
+
+// somewhere has one region take something, the first that answers.
+func (a *Admin) somewhere(ctx context.Context, put func(jetstream.Region) error) (region string, err error) {
+	var errs []error
+	for _, r := range a.regions {
+		err := put(r)
+		if err == nil {
+			return r.Name, nil
+		}
+		errs = append(errs, fmt.Errorf("region %s: %w", r.Name, err))
+		if !errors.Is(err, bus.ErrUnreachable) || ctx.Err() != nil {
+			break // a refusal of one is not asked of another
+		}
+	}
+	return "", errors.Join(errs...)
+}
+
+// everywhere has every region take something, and is content with one.
+func (a *Admin) everywhere(put func(jetstream.Region) error) error {
+	var errs []error
+	for _, r := range a.regions {
+		if err := put(r); err != nil {
+			errs = append(errs, fmt.Errorf("region %s: %w", r.Name, err))
+		}
+	}
+	if len(errs) == len(a.regions) {
+		return errors.Join(errs...)
+	}
+	return nil
+}
+
+// Publish hands a release that is signed to one region: the packages first,
+// then the release. It must replace the newest one there; release.ErrNotNext
+// says what to do when it does not. A Publish that failed may be repeated.
+func (a *Admin) Publish(ctx context.Context, envelope []byte, packages ...[]byte) (region string, s *bundle.SignedRelease, err error) {
+	state, err := a.Read(ctx)
+	if err != nil {
+		return "", nil, err
+	}
+	if s, err = state.Fleet.Root().OpenRelease(envelope, time.Now()); err != nil {
+		return "", nil, err
+	}
+	var newest *bundle.SignedRelease
+	if n := state.Fleet.Newest(); n != nil {
+		newest = n.SignedRelease
+	}
+	if err := release.Follows(s, newest); err != nil {
+		return "", nil, err
+	}
+	region, err = a.somewhere(ctx, func(r jetstream.Region) error { return r.PublishRelease(ctx, s.Epoch, envelope, packages...) })
+	return region, s, err
+}
+
+// Kill hands a kill or a lift to every region that answers.
+func (a *Admin) Kill(ctx context.Context, envelope []byte) (digest wire.Digest, err error) {
+	state, err := a.Read(ctx)
+	if err != nil {
+		return digest, err
+	}
+	if bundle.Type(envelope) == bundle.LiftType {
+		l, err := state.Fleet.Root().OpenLift(envelope)
+		if err != nil {
+			return digest, err
+		}
+		return l.Digest, a.everywhere(func(r jetstream.Region) error { return r.PutLift(ctx, l.Digest, envelope) })
+	}
+	k, err := state.Fleet.Root().OpenKill(envelope)
+	if err != nil {
+		return digest, err
+	}
+	return k.Digest, a.everywhere(func(r jetstream.Region) error { return r.PutKill(ctx, k.Digest, envelope) })
+}
+
+// Enrol hands an enrolment to one region.
+func (a *Admin) Enrol(ctx context.Context, envelope []byte) error {
+	state, err := a.Read(ctx)
+	if err != nil {
+		return err
+	}
+	e, err := state.Fleet.Root().OpenEnrolment(envelope)
+	if err != nil {
+		return err
+	}
+	_, err = a.somewhere(ctx, func(r jetstream.Region) error { return r.PutEnrolment(ctx, e.Node, e.Serial, envelope) })
+	return err
+}
+
+// PutRoot hands the next trust root to one region.
+func (a *Admin) PutRoot(ctx context.Context, envelope []byte) (*bundle.TrustRoot, error) {
+	state, err := a.Read(ctx)
+	if err != nil {
+		return nil, err
+	}
+	next, err := state.Fleet.Root().OpenNext(envelope)
+	if err != nil {
+		return nil, err
+	}
+	_, err = a.somewhere(ctx, func(r jetstream.Region) error { return r.PutRoot(ctx, next.Version, envelope) })
+	return next, err
+}
+
+// PutAccount hands the JWT of the tenant's account, such as one that revokes a
+// user, to every region that answers.
+func (a *Admin) PutAccount(ctx context.Context, token string) error {
+	serial := time.Now().Unix()
+	return a.everywhere(func(r jetstream.Region) error { return r.PutAccount(ctx, serial, token) })
+}
+
+// Conn is the connection itself, for what is only listened to.
+func (a *Admin) Conn() *bus.Conn { return a.conn }

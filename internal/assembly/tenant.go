@@ -1,0 +1,206 @@
+package assembly
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/holdfast-policy/holdfast/control/hub"
+	"github.com/holdfast-policy/holdfast/control/jetstream"
+	"github.com/holdfast-policy/holdfast/control/ledger"
+	"github.com/holdfast-policy/holdfast/runtime/journal"
+	"github.com/holdfast-policy/holdfast/sdk/audit"
+	"github.com/holdfast-policy/holdfast/sdk/bundle"
+	"github.com/holdfast-policy/holdfast/sdk/bus"
+)
+
+// A tenant is one tenant's part of a hub server.
+type tenant struct {
+	cfg    TenantConfig
+	hub    *Hub
+	conn   *bus.Conn
+	region jetstream.Region
+	lease  *jetstream.Lease
+	lead   *hub.Hub
+	ledger *ledger.Ledger
+	keys   *audit.Keys
+	state  opened
+	log    *slog.Logger
+}
+
+// tenantDir is where a hub server keeps what is a tenant's; the only tenant of a
+// laptop's fleet has the region's folder itself.
+func (h *Hub) tenantDir(name string) string {
+	if len(h.cfg.Tenants) == 1 {
+		return h.cfg.Dir
+	}
+	return filepath.Join(h.cfg.Dir, "tenants", name)
+}
+
+func (h *Hub) open(ctx context.Context, cfg TenantConfig) (_ *tenant, err error) {
+	t := &tenant{cfg: cfg, hub: h, keys: cfg.Keys, log: h.cfg.Log.With("tenant", cfg.Name)}
+	defer func() {
+		if err != nil {
+			t.close()
+		}
+	}()
+	if t.keys == nil {
+		t.keys = &audit.Keys{}
+	}
+	dir := h.tenantDir(cfg.Name)
+	key, _, err := journal.LoadOrCreateKey(RegionKeyFile(dir), audit.RegionKeyName(cfg.Name, h.cfg.Region))
+	if err != nil {
+		return nil, err
+	}
+	if t.conn, err = h.connect(ctx, cfg); err != nil {
+		return nil, err
+	}
+	t.region = jetstream.Region{Conn: t.conn, Tenant: cfg.Name, Name: h.cfg.Region, NoDomain: h.cfg.NoDomain, Replicas: h.cfg.replicas()}
+	t.lease = t.region.NewLease()
+	t.lead, err = hub.New(hub.Config{
+		Tenant: cfg.Name, Region: h.cfg.Region, Server: h.cfg.server(), Root: cfg.Root, Key: cfg.Heartbeat, Beat: h.cfg.Beat,
+		Reader: t.region, Writer: writer{t.region, t.lease}, Alarm: t.alarm, Enrolled: t.enrolled, Log: t.log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	t.ledger, err = ledger.Open(ledger.Config{
+		Dir: LedgerDir(dir), Tenant: cfg.Name, Region: h.cfg.Region, Key: key, Keys: t.keys,
+		Input: leaderInput{jetstream.Input{Region: t.region}, t.lead}, Log: t.log,
+	})
+	return t, err
+}
+
+// writer is what the leading server writes with.
+type writer struct {
+	jetstream.Region
+	lease *jetstream.Lease
+}
+
+func (w writer) Lease(ctx context.Context, holder string, term time.Duration) (bool, error) {
+	return w.lease.Hold(ctx, holder, term)
+}
+
+func (w writer) Order(ctx context.Context, epoch, serial uint64, envelope []byte) error {
+	err := w.PutOrder(ctx, epoch, serial, envelope)
+	if errors.Is(err, jetstream.ErrConflict) {
+		return fmt.Errorf("%w: %w", hub.ErrTaken, err)
+	}
+	return err
+}
+
+// leaderInput feeds a ledger; only that of the server which leads sends receipts.
+// The others archive and come to the same ones.
+type leaderInput struct {
+	jetstream.Input
+	lead *hub.Hub
+}
+
+func (in leaderInput) Receipt(ctx context.Context, node, boot string, receipt []byte) error {
+	if !in.lead.Leading() {
+		return nil
+	}
+	return in.Input.Receipt(ctx, node, boot, receipt)
+}
+
+// enrolled trusts a node's log key from its enrolment on.
+func (t *tenant) enrolled(e *bundle.SignedEnrolment) {
+	if err := t.keys.SetNode(e.LogKey); err != nil {
+		t.log.Error("log key of an enrolment", "node", e.Node, "err", err)
+	}
+}
+
+// alarm delivers an alarm on the bus and to the webhook.
+func (t *tenant) alarm(a hub.Alarm) {
+	if msg, err := json.Marshal(a); err == nil {
+		if err := t.region.Alarm(a.Kind, msg); err != nil {
+			t.log.Warn("alarm not published", "id", a.ID, "err", err)
+		}
+	}
+	if t.hub.webhook != nil {
+		t.hub.webhook.Alarm(a)
+	}
+}
+
+// run works until ctx ends. What stops for a passing cause is started again.
+func (t *tenant) run(ctx context.Context) {
+	if !t.create(ctx) {
+		return
+	}
+	var running sync.WaitGroup
+	keep := func(what string, run func() error) {
+		running.Go(func() {
+			for ctx.Err() == nil {
+				if err := run(); ctx.Err() == nil {
+					t.log.Error(what+" stopped; again in a second", "err", err)
+					pause(ctx, time.Second)
+				}
+			}
+		})
+	}
+	gate := jetstream.NewGate(t.region, t.log)
+	keep("gate", func() error { return gate.Run(ctx) })
+	keep("ledger", func() error { return t.ledger.Run(ctx) })
+	keep("lead", func() error { return t.lead.Run(ctx) })
+	if t.hub.nats != nil {
+		keep("accounts", func() error { return t.region.Accounts(ctx, t.hub.nats.UpdateAccount) })
+	}
+	for _, peer := range t.hub.cfg.Peers {
+		from := t.region
+		from.Name, from.NoDomain = peer, false
+		keep("copying from "+peer, func() error { return t.region.Copy(ctx, from, t.log) })
+	}
+	t.state.set(nil)
+	running.Wait()
+}
+
+// create makes the streams, however long the region's other servers take.
+func (t *tenant) create(ctx context.Context) bool {
+	for told := ""; ctx.Err() == nil; pause(ctx, 250*time.Millisecond) {
+		err := t.region.Create(ctx)
+		if err == nil {
+			return true
+		}
+		t.state.set(err)
+		if why := err.Error(); why != told && ctx.Err() == nil {
+			told = why
+			t.log.Warn("streams are not there yet", "err", err)
+		}
+	}
+	return false
+}
+
+func (t *tenant) ready() error {
+	if err := t.state.get(); err != nil {
+		return err
+	}
+	return nil
+}
+
+func (t *tenant) close() {
+	if t.conn == nil {
+		return
+	}
+	if t.lease != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		if err := t.lease.Release(ctx); err != nil {
+			t.log.Debug("lease not given up; it passes", "err", err)
+		}
+	}
+	t.conn.Close()
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+}

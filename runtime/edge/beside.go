@@ -1,0 +1,222 @@
+package edge
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/holdfast-policy/holdfast/runtime/decide"
+	"github.com/holdfast-policy/holdfast/runtime/engine"
+	"github.com/holdfast-policy/holdfast/runtime/loader"
+	"github.com/holdfast-policy/holdfast/runtime/watch"
+	"github.com/holdfast-policy/holdfast/sdk/abi"
+	"github.com/holdfast-policy/holdfast/sdk/audit"
+	"github.com/holdfast-policy/holdfast/sdk/bundle"
+	"github.com/holdfast-policy/holdfast/sdk/policy"
+)
+
+// Bounds of what is evaluated after the answer. What there is no room for is
+// dropped and counted.
+const (
+	shadowQueue   = 256
+	secondQueue   = 64
+	shadowSamples = 8 // records of differences, for one candidate
+
+	defaultPerMillion = 10_000
+)
+
+// beside is a decision that is to be made once more.
+type beside struct {
+	l        *live
+	c        *candidate
+	point    string
+	req      *policy.Request
+	path     []string
+	isData   bool
+	start    time.Time
+	decision policy.Decision // that was made
+	seq      uint64          // of its record
+}
+
+func (b *beside) evaluate(p *decide.Point) decide.Outcome {
+	if b.isData {
+		out, _ := p.Data(b.req, b.path, b.start.UnixNano())
+		return out
+	}
+	return p.Evaluate(b.req, b.start.UnixNano())
+}
+
+// candidate is a release that is evaluated beside the one in force.
+type candidate struct {
+	set    *decide.Set
+	rel    *bundle.SignedRelease
+	health *watch.Health
+}
+
+// shadow has live requests evaluated on another set as well; nil ends that.
+func (n *Node) shadow(set *decide.Set, rel *bundle.SignedRelease) {
+	if set == nil {
+		n.candidate.Store(nil)
+	} else {
+		n.candidate.Store(&candidate{set: set, rel: rel, health: watch.NewHealth(rel.Halt, bundle.Bake{}, n.cfg.Now())})
+		n.log.Info("candidate is evaluated beside", "epoch", rel.Epoch, "release", rel.Digest.String())
+	}
+	n.attestSoon()
+}
+
+func (n *Node) shadowLater(point *decide.Point, a *asked, answer *policy.Answer) {
+	c := n.candidate.Load()
+	if c == nil || point == unknownPath {
+		return
+	}
+	n.shadowing.Offer(beside{
+		c: c, point: point.Name, req: a.req, path: a.path, isData: a.isData, start: a.start, decision: a.outcome.Decision, seq: answer.Seq,
+	})
+}
+
+func (n *Node) runShadow(ctx context.Context) { n.shadowing.Run(ctx, n.evaluateShadow) }
+
+// evaluateShadow decides once more on the candidate and counts what differs.
+// Nobody is answered by it.
+func (n *Node) evaluateShadow(b beside) {
+	if n.candidate.Load() != b.c {
+		return
+	}
+	n.count.shadowed.Add(1)
+	differs, verdict := "point", policy.Deny
+	if p := b.c.set.Points[b.point]; p != nil {
+		begin := time.Now()
+		out := b.evaluate(p)
+		verdict = out.Decision.Verdict
+		b.c.health.Add(verdict, trapped(&out), time.Since(begin))
+		if differs = watch.Differs(&b.decision, &out.Decision); differs == "" {
+			return
+		}
+	} else {
+		b.c.health.Add(verdict, false, 0)
+	}
+	n.count.shadowDiffer.Add(1)
+	if b.c.health.Differ() <= shadowSamples {
+		n.Record(&audit.AdminRecord{Event: "shadow_difference", Text: differs, Detail: map[string]any{
+			"release": b.c.rel.Digest.String(), "point": b.point, "in_force": b.decision.Verdict.String(), "candidate": verdict.String(), "record": int64(b.seq),
+		}})
+	}
+}
+
+func trapped(out *decide.Outcome) bool {
+	for i := range out.Runs {
+		if t := out.Runs[i].Trap; t != "" && t != abi.TrapInput {
+			return true
+		}
+	}
+	return false
+}
+
+// second re-runs a share of the live decisions on another engine.
+type second struct {
+	queue *watch.Queue[beside]
+
+	mu     sync.Mutex // guards what follows; held by one worker at a time
+	engine *engine.Engine
+	twin   *loader.Twin
+	of     *decide.Set // whose modules the twin opens
+}
+
+func (n *Node) secondLater(l *live, point *decide.Point, a *asked) {
+	share := l.rel.LivePerMillion
+	if share == 0 {
+		share = defaultPerMillion
+	}
+	if point == unknownPath || share < 1_000_000 && rand.Uint64N(1_000_000) >= share {
+		return
+	}
+	n.second.queue.Offer(beside{
+		l: l, point: point.Name, req: a.req, path: a.path, isData: a.isData, start: a.start, decision: a.outcome.Decision,
+	})
+}
+
+func (n *Node) runSecond(ctx context.Context) {
+	n.second.queue.Run(ctx, func(b beside) { n.evaluateSecond(ctx, b) })
+}
+
+// evaluateSecond decides once more on the second engine. When the two disagree,
+// one of them is wrong and nobody knows which: the node steps back.
+func (n *Node) evaluateSecond(ctx context.Context, b beside) {
+	if n.live.Load().set != b.l.set {
+		return
+	}
+	first := b.l.set.Points[b.point]
+	point, err := n.secondPoint(ctx, b.l, b.point)
+	if err != nil {
+		n.count.secondFailed.Add(1)
+		n.alarmOnce("second_engine", "not available: "+err.Error())
+		return
+	}
+	// Both run now: what was answered has the guard's word in it.
+	one, two := b.evaluate(first), b.evaluate(point)
+	if hostTrap(&one) || hostTrap(&two) {
+		n.count.secondFailed.Add(1)
+		return
+	}
+	differs := watch.Differs(&one.Decision, &two.Decision)
+	b.l.sampled.Add(differs == "")
+	n.count.second.Add(1)
+	if differs == "" {
+		return
+	}
+	n.count.secondDisagreed.Add(1)
+	cause := fmt.Sprintf("the second engine disagrees at %s: %s", b.point, differs)
+	n.alarmOnce("second_engine", cause)
+	n.Record(&audit.AdminRecord{Event: "second_engine_disagreed", Text: cause, Detail: map[string]any{
+		"release": b.l.set.Release.String(), "first": one.Decision.Verdict.String(), "second": two.Decision.Verdict.String(),
+	}})
+	n.trip(b.l, cause)
+}
+
+// hostTrap reports whether the host itself failed, which says nothing of a module.
+func hostTrap(out *decide.Outcome) bool {
+	for i := range out.Runs {
+		if out.Runs[i].Trap == abi.TrapHost {
+			return true
+		}
+	}
+	return false
+}
+
+// secondPoint opens a point's modules on the second engine when it is first
+// asked for. What it opened for another set is closed.
+func (n *Node) secondPoint(ctx context.Context, l *live, name string) (*decide.Point, error) {
+	s := &n.second
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.engine == nil {
+		e, err := engine.New(ctx, engine.Config{Interpreter: true, Log: n.log})
+		if err != nil {
+			return nil, err
+		}
+		s.engine = e
+	}
+	if s.of != l.set {
+		if s.twin != nil {
+			if err := s.twin.Close(ctx); err != nil {
+				n.log.Warn("close the second engine's modules", "err", err)
+			}
+		}
+		s.twin, s.of = n.loader.Twin(l.rel, s.engine), l.set
+	}
+	return s.twin.Point(ctx, name)
+}
+
+func (s *second) close(ctx context.Context) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.twin != nil {
+		_ = s.twin.Close(ctx) // nothing of it is needed any more
+	}
+	if s.engine != nil {
+		_ = s.engine.Close(ctx)
+	}
+	s.twin, s.engine, s.of = nil, nil, nil
+}
