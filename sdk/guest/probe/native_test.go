@@ -104,3 +104,34 @@ func TestUnsortedInput(t *testing.T) {
 		}
 	})
 }
+
+// TestMalformedBeside has what is not well-formed beside a request that would be
+// answered without it.
+func TestMalformedBeside(t *testing.T) {
+	const asked = "\x67context\xa1\x62do\x67nothing"
+	bad := []string{
+		"\x62a", "\x77abc", "\x19\x01", "\x1b\x00", "\x82\x01", "\xa1\x61a", "\xa1", "\xc1\x01", "\x41\x01", "\x9f\xff", "\xa1\x01\x01", "\xf7", "\xf8\x20", "\xf8\x14", "\xff", "\x1c", "\xe0", "\xf3",
+		"\x1b\x80\x00\x00\x00\x00\x00\x00\x00", "\x3b\x80\x00\x00\x00\x00\x00\x00\x00",
+		"\x9b\x7f\xff\xff\xff\xff\xff\xff\xff", "\xbb\x80\x00\x00\x00\x00\x00\x00\x00", "\x7b\x7f\xff\xff\xff\xff\xff\xff\xff",
+		"\x7b\x00\x00\x00\x01\x00\x00\x00\x00", "\x7b\x00\x00\x00\x01\x00\x00\x00\x01a", "\x9b\x00\x00\x00\x01\x00\x00\x00\x00", "\xbb\x00\x00\x00\x01\x00\x00\x00\x00",
+		"\x7a\xff\xff\xff\xf0", "\x9a\xff\xff\xff\xf0", "\xa1\x7b\x00\x00\x00\x01\x00\x00\x00\x00\x01", "\xa1\x7a\xff\xff\xff\xf0\x01", "\xa1\x77abc\x01",
+		strings.Repeat("\x81", 40) + "\x80", strings.Repeat("\xa1\x61a", 40) + "\xa0",
+	}
+	native(t, func(t *testing.T, l language) {
+		p := newProbe(t, l, nil)
+		for _, good := range []string{"\x01", "\x62aa", "\x78\x02aa", strings.Repeat("\x81", 38) + "\x80"} {
+			for _, doc := range []string{"\xa2\x61x" + good + asked, "\xa2" + asked + "\x68xxxxxxxx" + good} {
+				if _, err := p.module.Call(abi.Call{Input: []byte(doc)}); err != nil {
+					t.Errorf("%q: %v", doc, err)
+				}
+			}
+		}
+		for _, item := range bad {
+			for _, doc := range []string{"\xa2\x61x" + item + asked, "\xa2" + asked + "\x68xxxxxxxx" + item} {
+				if _, err := p.module.Call(abi.Call{Input: []byte(doc)}); err == nil || err.Error() != string(abi.TrapRefused) {
+					t.Errorf("%q: %v", doc, err)
+				}
+			}
+		}
+	})
+}
