@@ -3,6 +3,7 @@ package probe_test
 import (
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/holdfast-policy/holdfast/sdk/abi"
 	"github.com/holdfast-policy/holdfast/sdk/wire"
@@ -132,6 +133,39 @@ func TestMalformedBeside(t *testing.T) {
 					t.Errorf("%q: %v", doc, err)
 				}
 			}
+		}
+	})
+}
+
+// TestOnlyUTF8 has a policy answer with texts that no host would have written.
+func TestOnlyUTF8(t *testing.T) {
+	var texts []string
+	for _, r := range []rune{0, 0x7f, 0x80, 0x7ff, 0x800, 0xfff, 0x1000, 0xcfff, 0xd000, 0xd7ff, 0xe000, 0xffff, 0x10000, 0x3ffff, 0x40000, 0xfffff, 0x100000, 0x10ffff} {
+		texts = append(texts, string(r), "1234567"+string(r), string(r)+"12345678")
+	}
+	for first := 0x80; first < 0x100; first++ {
+		for _, second := range []byte{0x28, 0x7f, 0x80, 0x8f, 0x90, 0x9f, 0xa0, 0xbf, 0xc0, 0xff} {
+			for _, rest := range []string{"", "a", "\x80", "\x80\x80", "\x80a", "\x80\xc0", "\xbf\xbf\xbf"} {
+				texts = append(texts, string([]byte{byte(first), second})+rest, "12345678"+string([]byte{byte(first), second})+rest)
+			}
+		}
+	}
+	native(t, func(t *testing.T, l language) {
+		p, good := newProbe(t, l, nil), 0
+		for _, text := range texts {
+			doc := "\xa1\x67context\xa2\x62do\x64copy\x62it" + string([]byte{0x60 | byte(len(text))}) + text
+			got, err := p.module.Call(abi.Call{Input: []byte(doc)})
+			switch want := (answer{value: text, verdict: "deny"}).encode(); {
+			case utf8.ValidString(text) && (err != nil || string(got.Output) != string(want)):
+				t.Errorf("%q: %q, %v", text, got.Output, err)
+			case !utf8.ValidString(text) && (err == nil || err.Error() != string(abi.TrapRefused)):
+				t.Errorf("%q: %q, %v", text, got.Output, err)
+			case err == nil:
+				good++
+			}
+		}
+		if good < 100 || len(texts)-good < 1000 {
+			t.Errorf("%d good of %d", good, len(texts))
 		}
 	})
 }
