@@ -95,15 +95,19 @@ func (e *entrant) prepare(ctx context.Context, host *loader.Host) error {
 	if e.build, err = buildTime(ctx, project); err != nil {
 		return err
 	}
-	module, err := os.ReadFile(filepath.Join(modulesOf, filepath.FromSlash(e.language.Module(e.example))))
-	if err != nil {
-		return err
+	fsys := fstest.MapFS{}
+	needsToolchain := e.language.Install != "" // and then a module is committed
+	if needsToolchain {
+		module, err := os.ReadFile(filepath.Join(modulesOf, filepath.FromSlash(e.language.Module(e.example))))
+		if err != nil {
+			return err
+		}
+		fsys["policy.wasm"] = &fstest.MapFile{Data: module}
 	}
-	fsys := fstest.MapFS{"policy.wasm": {Data: module}}
 	for name, data := range project {
 		fsys[name] = &fstest.MapFile{Data: data}
 	}
-	built, err := compiler.BuildFS(ctx, fsys, compiler.Options{Loader: host, Prebuilt: true})
+	built, err := compiler.BuildFS(ctx, fsys, compiler.Options{Loader: host, Prebuilt: needsToolchain})
 	if err != nil {
 		return err
 	}
