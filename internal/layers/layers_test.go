@@ -39,6 +39,7 @@ var arrows = map[string][]string{
 	"compiler/rego":         {"sdk/wasm", "sdk/abi", "compiler/rego/backend"},
 	"compiler/rego/backend": {},
 	"compiler/toolchain":    {"sdk/wasm", "sdk/abi"},
+	"compiler/script":       {"sdk/wasm"},
 	"compiler":              {"compiler/", "sdk/"},
 
 	"runtime/decide":        {"sdk/policy", "sdk/wire", "sdk/abi", "sdk/codec"},
@@ -84,6 +85,7 @@ var soleImporters = map[string][]string{
 	"github.com/nats-io/jwt/v2":          {"sdk/bus/auth"},
 	"github.com/nats-io/nkeys":           {"sdk/bus/auth", "sdk/bus"}, // sdk/bus: a test's hostile leaf signs by itself
 	"github.com/fxamacker/cbor/v2":       {"sdk/wire"},
+	"github.com/evanw/esbuild":           {"compiler/script"},
 	"github.com/klauspost/compress/zstd": {"sdk/wire"},
 
 	"github.com/santhosh-tekuri/jsonschema/v6": {"sdk/schema"},

@@ -167,8 +167,9 @@ func (l Language) Examples() []string {
 	})
 }
 
-// Module returns where the example's committed module lies, below sdk/guest. It is
-// not embedded; sdk/guest/rebuild writes it and says the same.
+// Module returns where the example's committed module lies, below sdk/guest, of a
+// language that needs a toolchain. It is not embedded; sdk/guest/rebuild writes it and
+// says the same.
 func (l Language) Module(example string) string {
 	switch l.Name {
 	case "go":
