@@ -173,15 +173,15 @@ func readPrivateKeys(paths []string) (keys []*bundle.PrivateKey, err error) {
 	return keys, nil
 }
 
-// outputs is the flag -o that takes a file, the word json, or both.
-type outputs []string
+// outputFlags is the flag -o that takes a file, the word json, or both.
+type outputFlags []string
 
-func (o *outputs) add(c *cobra.Command, usage string) {
+func (o *outputFlags) add(c *cobra.Command, usage string) {
 	c.Flags().StringArrayVarP((*[]string)(o), "output", "o", nil, usage+`; "json" prints one JSON value, beside a file or alone`)
 }
 
 // split returns the file, "" for none, and whether JSON is asked for.
-func (o outputs) split() (file string, asJSON bool, err error) {
+func (o outputFlags) split() (file string, asJSON bool, err error) {
 	for _, out := range o {
 		switch {
 		case out == "json":

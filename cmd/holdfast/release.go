@@ -38,7 +38,7 @@ Both sign the same bytes; a byte that changes in between breaks the first signat
 func releaseNewCommand(e *env) *cobra.Command {
 	var previous, root, packages string
 	var example bool
-	var out outputs
+	var out outputFlags
 	c := &cobra.Command{
 		Use:   "new FILE.yaml [--previous R.dsse] [-o NEXT.dsse]",
 		Short: "Make the release of a YAML file, to be signed",
@@ -214,7 +214,7 @@ does not say. It verifies no signature: holdfast release show does. With --no-lo
 
 func releaseSignCommand(e *env) *cobra.Command {
 	var key, root string
-	var out outputs
+	var out outputFlags
 	c := &cobra.Command{
 		Use:   "sign R.dsse --key KEY [--root ROOT.dsse]",
 		Short: "Sign a release as author or approver",

@@ -170,6 +170,9 @@ func TestReproducible(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			if l.Install == "" {
+				return // no toolchain, and no module committed
+			}
 			if pinned[l.Name] != version {
 				t.Skipf("not held against the committed module: that is of %q, here is %q", pinned[l.Name], version)
 			}

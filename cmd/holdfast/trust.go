@@ -41,7 +41,7 @@ name two with the role kill. A trust root that expires opens no new release; wha
 type rootFlags struct {
 	keys, thresholds, signers []string
 	expires                   string
-	outputs                   outputs
+	outputs                   outputFlags
 }
 
 const rootLifetime = "365d"
@@ -274,7 +274,7 @@ func readRoot(path string) (*bundle.TrustRoot, []byte, error) {
 
 func trustSignCommand(e *env) *cobra.Command {
 	var key, previous string
-	var out outputs
+	var out outputFlags
 	c := &cobra.Command{
 		Use:   "sign ROOT.dsse --key KEY",
 		Short: "Sign a trust root with a root key",

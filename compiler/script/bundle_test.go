@@ -203,3 +203,28 @@ func TestEngine(t *testing.T) {
 		t.Errorf("the engine alone: %v", err)
 	}
 }
+
+// TestReadme: the first example of the SDK's page is built and asked.
+func TestReadme(t *testing.T) {
+	_, rest, _ := strings.Cut(string(readFile(t, filepath.Join(typescript, "README.md"))), "```ts\n")
+	source, _, ok := strings.Cut(rest, "```\n")
+	if !ok {
+		t.Fatal("no example")
+	}
+	m, err := compile(t, map[string]string{"policy.ts": source})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := loadOn(t, interpreter(t), m.Wasm, nil, nil, nil); err == nil || !strings.Contains(err.Error(), "Error: blocked is not a list\n    at configure (policy.ts:6)") {
+		t.Errorf("without its parameter: %v", err)
+	}
+	loaded, err := loadOn(t, interpreter(t), m.Wasm, map[string]any{"blocked": []any{"eve"}}, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for id, want := range map[string]string{"eve": "eve is blocked", "ada": "nobody objects"} {
+		if r, err := loaded.Call(abi.Call{Input: []byte("\xa1\x67subject\xa1\x62id\x63" + id)}); err != nil || !bytes.Contains(r.Output, []byte(want)) {
+			t.Errorf("%s: %q, %v", id, r.Output, err)
+		}
+	}
+}

@@ -15,8 +15,8 @@ import (
 	"github.com/holdfast-policy/holdfast/sdk/wasm"
 )
 
-// engine is built by engine/build from the sources that it names; engine/README.md
-// says how, and engine_test.go holds its digest.
+// engine is built by engine/build from the sources beside it; engine/README.md says
+// how, and TestEngine holds its digest.
 //
 //go:embed engine/engine.wasm
 var engine []byte

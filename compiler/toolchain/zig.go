@@ -48,9 +48,14 @@ func Zig(ctx context.Context, dir string) (*Module, error) {
 	})
 }
 
-// zigCaches keep what zig remembers out of the policy's folder and of the home.
+// zigCaches keep what zig remembers of a build out of the policy's folder. What it
+// made of its own library, which takes it seconds, stays in the user's cache.
 func zigCaches(tmp string) []string {
-	return []string{"ZIG_LOCAL_CACHE_DIR=" + tmp, "ZIG_GLOBAL_CACHE_DIR=" + tmp}
+	env := []string{"ZIG_LOCAL_CACHE_DIR=" + tmp}
+	if _, err := os.UserCacheDir(); err != nil && os.Getenv("ZIG_GLOBAL_CACHE_DIR") == "" {
+		env = append(env, "ZIG_GLOBAL_CACHE_DIR="+tmp)
+	}
+	return env
 }
 
 // findZig returns the zig of the environment, of PATH or of node_modules, and

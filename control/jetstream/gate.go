@@ -2,6 +2,7 @@ package jetstream
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -16,8 +17,9 @@ import (
 )
 
 // What an edge may ask: the token after its name. Every question is on
-// hf.TENANT.REGION.up.NODE., where only NODE may publish.
+// hf.TENANT.REGION.up.GATE.NODE., where only NODE may publish.
 const (
+	askWho      = "who"      // of anyGate: the name of a gate, in Data
 	askHead     = "head"     // .BOOT: the last batch, its sequence in Number
 	askRecords  = "rec"      // .BOOT: store a batch behind the fence in Number
 	askReceipts = "receipts" // the receipts of the node after the sequence in Number
@@ -35,6 +37,11 @@ const (
 	statusBad   = "bad"   // the question is none; Data says why
 	statusAway  = "away"  // the region's streams are away; Data says why
 )
+
+// anyGate stands for a gate's name in the question who is there. There is no
+// queue group: a hostile leaf could join it with a wildcard, and questions that
+// the server then chose it for would be lost.
+const anyGate = "any"
 
 // Bounds of a gate.
 const (
@@ -54,6 +61,7 @@ var ErrBusy = errors.New("region is busy")
 // answers each question. It verifies no signatures.
 type Gate struct {
 	region Region
+	name   string
 	log    *slog.Logger
 	blobs  cache
 
@@ -67,25 +75,24 @@ type Gate struct {
 
 // NewGate returns a gate that Run opens. Its connection is a hub server's.
 func NewGate(r Region, log *slog.Logger) *Gate {
-	return &Gate{region: r, log: log, asking: map[string]int{}, blobs: cache{max: cacheBytes}}
+	return &Gate{region: r, name: rand.Text(), log: log, asking: map[string]int{}, blobs: cache{max: cacheBytes}}
 }
 
 // Run answers until ctx ends, and returns its error, or the first one of
 // subscribing.
 func (g *Gate) Run(ctx context.Context) error {
-	for subject, answer := range map[string]func(context.Context, bus.Question) *bus.Answer{
-		g.region.prefix() + "up.*.>":   g.up,
-		g.region.prefix() + "view.*.>": g.view,
-	} {
-		stop, err := g.region.Conn.Serve(ctx, subject, "gate", gateWorkers, func(q bus.Question) *bus.Answer {
-			ctx, cancel := context.WithTimeout(ctx, bus.Timeout)
-			defer cancel()
-			return answer(ctx, q)
-		})
-		if err != nil {
-			return fmt.Errorf("gate of %s: %w", g.region.Name, err)
+	for door, answer := range map[string]func(context.Context, bus.Question) *bus.Answer{"up": g.up, "view": g.view} {
+		for _, subject := range []string{anyGate + ".*." + askWho, g.name + ".*.>"} {
+			stop, err := g.region.Conn.Serve(ctx, g.region.prefix()+door+"."+subject, "", gateWorkers, func(q bus.Question) *bus.Answer {
+				ctx, cancel := context.WithTimeout(ctx, bus.Timeout)
+				defer cancel()
+				return answer(ctx, q)
+			})
+			if err != nil {
+				return fmt.Errorf("gate of %s: %w", g.region.Name, err)
+			}
+			defer stop()
 		}
-		defer stop()
 	}
 	for {
 		err := g.read(ctx)
@@ -163,12 +170,12 @@ func (g *Gate) add(group []bus.Msg) error {
 func (g *Gate) asker(q bus.Question, door string, inboxes ...func(string) string) (name string, what []string, err error) {
 	rest, ok := strings.CutPrefix(q.Subject, g.region.prefix()+door+".")
 	parts := strings.Split(rest, ".")
-	if !ok || len(parts) < 2 {
+	if !ok || len(parts) < 3 {
 		return "", nil, errors.New("no question")
 	}
 	for _, inbox := range inboxes {
-		if strings.HasPrefix(q.Reply, inbox(parts[0])+".") {
-			return parts[0], parts[1:], nil
+		if strings.HasPrefix(q.Reply, inbox(parts[1])+".") {
+			return parts[1], parts[2:], nil
 		}
 	}
 	return "", nil, fmt.Errorf("the answer is wanted on %.80q", q.Reply)
@@ -206,6 +213,8 @@ func (g *Gate) up(ctx context.Context, q bus.Question) *bus.Answer {
 	defer g.leave(node)
 	arg := strings.Join(what[1:], ".")
 	switch what[0] {
+	case askWho:
+		return &bus.Answer{Data: []byte(g.name)}
 	case askHead:
 		return g.headOf(ctx, node, arg)
 	case askRecords:
@@ -234,6 +243,8 @@ func (g *Gate) view(ctx context.Context, q bus.Question) *bus.Answer {
 	}
 	defer g.leave("view." + user)
 	switch what[0] {
+	case askWho:
+		return &bus.Answer{Data: []byte(g.name)}
 	case askObjects:
 		return g.give(q.Number, Object.signed)
 	case askStates:

@@ -14,21 +14,56 @@ import (
 // A link asks a region's gate in the name of a node or a reader.
 type link struct {
 	conn   *bus.Conn
-	prefix string // of every question
+	door   string // begins every subject
+	name   string
 	region string
 }
 
 func up(conn *bus.Conn, tenant, region, node string) link {
-	return link{conn, prefix(tenant, region) + "up." + node + ".", region}
+	return link{conn, prefix(tenant, region) + "up.", node, region}
 }
 
 // ask returns the answer of the region's gate, or what it says as an error of
-// this package and of bus.
+// this package and of bus. It keeps to one gate while that answers.
 func (l link) ask(ctx context.Context, what, number string, data []byte) (bus.Answer, error) {
-	a, err := l.conn.Ask(ctx, l.prefix+what, number, data)
-	if err != nil {
-		return bus.Answer{}, err
+	for again := false; ; again = true {
+		gate, err := l.gate(ctx)
+		if err != nil {
+			return bus.Answer{}, err
+		}
+		a, err := l.conn.Ask(ctx, l.door+gate+"."+l.name+"."+what, number, data)
+		if err == nil {
+			return l.answer(a, what, number)
+		}
+		l.conn.SetPeer(l.door, "")
+		if again || !errors.Is(err, bus.ErrNobody) { // only what has reached nobody may be asked again
+			return bus.Answer{}, err
+		}
 	}
+}
+
+// gate is the name of a gate: the one that answered last, or first now.
+func (l link) gate(ctx context.Context) (string, error) {
+	if gate := l.conn.Peer(l.door); gate != "" {
+		return gate, nil
+	}
+	a, err := l.conn.Ask(ctx, l.door+anyGate+"."+l.name+"."+askWho, "", nil)
+	if err != nil {
+		return "", err
+	}
+	if a.Status == statusBusy {
+		return "", fmt.Errorf("region %s: %w", l.region, ErrBusy)
+	}
+	gate := string(a.Data)
+	if err := checkToken("gate", gate); err != nil || a.Status != "" {
+		return "", fmt.Errorf("region %s: no name of a gate: %.40q, %w", l.region, a.Status, err)
+	}
+	l.conn.SetPeer(l.door, gate)
+	return gate, nil
+}
+
+func (l link) answer(a bus.Answer, what, number string) (bus.Answer, error) {
+	var err error
 	switch a.Status {
 	case "":
 		return a, nil
@@ -38,7 +73,7 @@ func (l link) ask(ctx context.Context, what, number string, data []byte) (bus.An
 		err = ErrBusy
 	case statusFence:
 		fence, _ := strconv.ParseUint(number, 10, 64) // as we sent it
-		return bus.Answer{}, &bus.FenceError{Subject: l.prefix + what, Fence: fence}
+		return bus.Answer{}, &bus.FenceError{Subject: l.region + " " + what, Fence: fence}
 	case statusAway:
 		err = fmt.Errorf("%w: %.200q", bus.ErrUnreachable, a.Data)
 	default:

@@ -17,6 +17,9 @@ type View struct {
 	Nodes   []Node    `json:"nodes"`
 	// Kills are the scopes that are stopped.
 	Kills []Kill `json:"kills"`
+	// NotConfirmed are the nodes that do not attest the very kill set - kills and
+	// lifts - that the regions hold.
+	NotConfirmed []NotConfirmed `json:"not_confirmed"`
 }
 
 // InForce is the sentence: release R, epoch E, in force on N of M nodes since T.
@@ -153,6 +156,7 @@ func (f *Fleet) View(attestations, activations map[string][]Stored, now time.Tim
 	v.InForce.propagation(took)
 	v.Rollout = f.progress(attested)
 	v.Kills = f.killView(attested)
+	v.NotConfirmed, _ = f.notConfirmed(attested)
 	return v
 }
 
@@ -279,28 +283,35 @@ func (r *RingProgress) count(release wire.Digest, a *Attested) {
 }
 
 func (f *Fleet) killView(attested []Attested) []Kill {
+	missing, confirmed := f.notConfirmed(attested)
 	kills := []Kill{}
-	digest := f.kills.Digest()
 	for _, k := range f.kills.Active() {
-		kill := Kill{
+		kills = append(kills, Kill{
 			Digest: k.Digest.String(), Scope: k.Scope, Reason: k.Reason, By: k.Persons,
-			Created: time.Unix(0, k.Created).UTC(), NotConfirmed: []NotConfirmed{},
-		}
-		for i := range attested {
-			a := &attested[i]
-			if !a.Away && a.Attestation.Kills == digest {
-				kill.Confirmed++
-				continue
-			}
-			n := NotConfirmed{Node: a.Node.Node}
-			if a.Attestation != nil {
-				n.StopsBy = f.stopsBy(a)
-			}
-			kill.NotConfirmed = append(kill.NotConfirmed, n)
-		}
-		kills = append(kills, kill)
+			Created: time.Unix(0, k.Created).UTC(), Confirmed: confirmed, NotConfirmed: missing,
+		})
 	}
 	return kills
+}
+
+// notConfirmed are the nodes whose kill set is another one than the regions', or
+// not known, and the number of the others.
+func (f *Fleet) notConfirmed(attested []Attested) (missing []NotConfirmed, confirmed int) {
+	digest := f.kills.Digest()
+	missing = []NotConfirmed{}
+	for i := range attested {
+		a := &attested[i]
+		if !a.Away && a.Attestation.Kills == digest {
+			confirmed++
+			continue
+		}
+		n := NotConfirmed{Node: a.Node.Node}
+		if a.Attestation != nil {
+			n.StopsBy = f.stopsBy(a)
+		}
+		missing = append(missing, n)
+	}
+	return missing, confirmed
 }
 
 // Sentence is the line that says what is in force.

@@ -74,7 +74,7 @@ func (f *configFile) members(n *yamlfile.Node, seen map[string]*yamlfile.Node, r
 		if seen != nil {
 			seen[key.Value] = key
 		}
-		return read(f, value)
+		return named(key.Value, read(f, value))
 	})
 	if err != nil {
 		return err
@@ -85,6 +85,15 @@ func (f *configFile) members(n *yamlfile.Node, seen map[string]*yamlfile.Node, r
 		}
 	}
 	return nil
+}
+
+// named says of which key an error is.
+func named(key string, err error) error {
+	var e *yamlfile.Error
+	if errors.As(err, &e) {
+		e.Reason = key + ": " + e.Reason
+	}
+	return err
 }
 
 // fail is an error at a key of the root, or at the file's beginning.

@@ -40,6 +40,10 @@ type description struct {
 	Tenant  string   `json:"tenant"`
 	Regions []string `json:"regions"`
 	Nodes   []string `json:"nodes"`
+	// Servers are the hub servers of a fleet that runs elsewhere, Ledgers the
+	// verifier keys of its regions' ledgers.
+	Servers []ServerPlace     `json:"servers,omitempty"`
+	Ledgers map[string]string `json:"ledgers,omitempty"`
 }
 
 // OpenHome makes or reads the home in cfg.Dir.

@@ -5,6 +5,7 @@ package regiontest
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"path/filepath"
 	"strconv"
@@ -177,11 +178,16 @@ func (r *Region) Heal() {
 	}
 }
 
-// Hub connects as a hub server of the tenant to the region's i-th server.
+// Hub connects as a hub server of the tenant to the region's i-th server, and to
+// the others while that one is away.
 func (f *Fleet) Hub(t testing.TB, r *Region, i int, tenant string) *bus.Conn {
 	t.Helper()
 	name := fmt.Sprint(r.Name, "-", i+1)
-	return Connect(t, bus.Config{Server: r.Servers[i], Creds: f.Creds(t, tenant, name, auth.Hub(tenant, name)), Name: "hub " + name})
+	var urls []string
+	for j := range r.Servers {
+		urls = append(urls, r.Servers[(i+j)%len(r.Servers)].ClientURL())
+	}
+	return Connect(t, bus.Config{URLs: urls, CA: f.CA.CAFile(), Creds: f.Creds(t, tenant, name, auth.Hub(tenant, name)), Name: "hub " + name})
 }
 
 // Edge starts a node's server at home in the first region given, and connects to it.
@@ -224,14 +230,18 @@ func Until(t testing.TB, what string, within time.Duration, ok func() bool) {
 }
 
 // Ports are free at the moment: servers of a cluster must know each other's
-// before they start, and keep them when they start again.
+// before they start, and keep them when they start again. They are below the
+// range from which the system takes ports for whoever asks for any.
 func Ports(t testing.TB, n int) []int {
 	t.Helper()
 	var out []int
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+	for tries := 0; len(out) < n; tries++ {
+		if tries > 1000 {
+			t.Fatal("no free ports")
+		}
+		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(10_000+rand.IntN(20_000))))
 		if err != nil {
-			t.Fatal(err)
+			continue
 		}
 		defer l.Close()
 		out = append(out, l.Addr().(*net.TCPAddr).Port)

@@ -34,6 +34,7 @@ type Set struct {
 	// Fallback: the node stepped back from the release of Epoch to Release.
 	Fallback bool
 	Points   map[string]*Point
+	Vectors  int // golden vectors that passed before the set came into force
 }
 
 // PointNames returns the names of the set's points, sorted.

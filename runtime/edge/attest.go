@@ -125,7 +125,8 @@ func (n *Node) Attestation() *audit.Attestation {
 	if boots := j.Boots(); len(boots) > 0 {
 		a.Journal = boots[len(boots)-1].Size
 	}
-	if st.Refusal != nil {
+	// What is said of the candidate must be of the candidate: the fleet halts by it.
+	if a.Refused = short(st.CandidateRefused); st.Candidate.IsZero() && st.Refusal != nil {
 		a.Refused = short(st.Refusal.Reason)
 	}
 	return a

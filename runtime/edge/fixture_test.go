@@ -223,7 +223,13 @@ func (w *world) put(r *bundle.Release) wire.Digest {
 	return w.previous
 }
 
+// order puts a rollout order into the source's folder.
 func (w *world) order(r *bundle.Release, serial uint64, state string, phases ...string) {
+	w.t.Helper()
+	w.write(filepath.Join(w.folder, "orders", fmt.Sprintf("%020d-%d.dsse", r.Epoch, serial)), w.orderOf(r, serial, state, phases...))
+}
+
+func (w *world) orderOf(r *bundle.Release, serial uint64, state string, phases ...string) []byte {
 	w.t.Helper()
 	payload, err := r.Encode()
 	w.must(err)
@@ -231,7 +237,7 @@ func (w *world) order(r *bundle.Release, serial uint64, state string, phases ...
 		Tenant: "acme", Region: "eu", Epoch: r.Epoch, Release: wire.Sum(payload), Serial: serial, State: state, Rings: phases, Created: w.now().UnixNano(), Reason: "test",
 	}, w.heartbeat["eu"])
 	w.must(err)
-	w.write(filepath.Join(w.folder, "orders", fmt.Sprintf("%020d-%d.dsse", r.Epoch, serial)), env)
+	return env
 }
 
 func (w *world) killOf(scope string) ([]byte, wire.Digest) {

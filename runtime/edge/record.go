@@ -134,6 +134,7 @@ func (n *Node) activate(_ context.Context, set *decide.Set, rel *bundle.SignedRe
 	}
 	next.inForce = n.newInForce(set, rel)
 	n.live.Store(next)
+	n.vectorsRun.Store(&audit.VectorRun{Passed: uint64(set.Vectors), At: n.cfg.Now().UnixNano()})
 	n.count.activations.Add(1)
 	return nil
 }

@@ -159,6 +159,7 @@ func TestNothingWaitsForAnActivation(t *testing.T) {
 		root, err := bundle.SignTrustRoot(&next, w.root)
 		w.must(err)
 		n.Deliver(root)
+		n.Deliver(w.orderOf(w.release(3, bundle.PackageRef{Name: "p", Digest: wire.Sum(nil), Size: 1}), 1, bundle.RolloutComplete))
 	}()
 	select {
 	case <-done:

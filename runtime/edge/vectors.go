@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/holdfast-policy/holdfast/runtime/decide"
 	"github.com/holdfast-policy/holdfast/runtime/loader"
 	"github.com/holdfast-policy/holdfast/sdk/abi"
 	"github.com/holdfast-policy/holdfast/sdk/audit"
@@ -14,36 +15,45 @@ import (
 const vectorsEvery = time.Minute
 
 // runVectors runs the golden vectors of what is in force, one package after the
-// other, spread over the minute.
+// other, spread over the minute, until ctx ends.
 func (n *Node) runVectors(ctx context.Context) {
-	var of *live
+	var of *decide.Set
 	var run audit.VectorRun
-	for next := 0; ; next++ {
+	next := 0
+	for {
 		l := n.live.Load()
-		if of == nil || of.set != l.set {
-			of, next, run = l, 0, audit.VectorRun{}
-			n.vectorsRun.Store(nil)
+		if of != l.set {
+			of, next, run = l.set, 0, audit.VectorRun{}
 		}
-		packages := 1
+		packages := 0
 		if l.set != nil {
 			packages = len(loader.Packages(l.rel))
 		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(vectorsEvery / time.Duration(max(packages, 1))):
+		wait := time.Second // for a set
+		if packages > 0 {
+			wait = vectorsEvery / time.Duration(packages)
 		}
-		if l.set == nil || packages == 0 {
+		if pauseFor(ctx, wait); ctx.Err() != nil {
+			return
+		}
+		if packages == 0 || n.live.Load().set != of {
 			continue
 		}
-		n.runPackage(ctx, l, next%packages, &run)
-		if next%packages == packages-1 {
-			done := run
-			done.At = n.cfg.Now().UnixNano()
-			n.vectorsRun.Store(&done)
-			run = audit.VectorRun{}
+		n.runPackage(ctx, l, next, &run)
+		if next++; next == packages {
+			n.finishVectors(l, run)
+			next, run = 0, audit.VectorRun{}
 		}
 	}
+}
+
+// finishVectors keeps a whole run for attestations.
+func (n *Node) finishVectors(l *live, run audit.VectorRun) {
+	if n.live.Load().set != l.set {
+		return
+	}
+	run.At = n.cfg.Now().UnixNano()
+	n.vectorsRun.Store(&run)
 }
 
 // RunVectors runs the golden vectors of all that is in force now.
@@ -56,8 +66,7 @@ func (n *Node) RunVectors(ctx context.Context) audit.VectorRun {
 	for i := range loader.Packages(l.rel) {
 		n.runPackage(ctx, l, i, &run)
 	}
-	run.At = n.cfg.Now().UnixNano()
-	n.vectorsRun.Store(&run)
+	n.finishVectors(l, run)
 	return run
 }
 

@@ -190,7 +190,7 @@ func (l *Loader) workOnce(ctx context.Context) bool {
 	switch {
 	case p.activate != nil:
 		err := l.bring(ctx, p.activate, l.config.Source)
-		return err == nil || errors.Is(err, ErrSuperseded) || p.activate.refused || p.activate.deferred
+		return err == nil || errors.Is(err, ErrSuperseded) || l.failed(p.activate)
 	case l.shadow(ctx, p.shadow):
 		return true
 	case missing:
@@ -198,6 +198,13 @@ func (l *Loader) workOnce(ctx context.Context) bool {
 		return false
 	}
 	return false
+}
+
+// failed reports whether a release is out of the plan, for now or for good.
+func (l *Loader) failed(o *offer) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return o.refused != "" || o.deferred
 }
 
 // bring puts a release into force. The caller holds building. Until the ratchet
@@ -235,7 +242,9 @@ func (l *Loader) settled(ctx context.Context, o *offer, err error) {
 	if err == nil {
 		delete(l.told, o.id)
 	} else if !quiet {
-		o.deferred, o.refused = passing, !passing
+		if o.deferred = passing; !passing {
+			o.refused = err.Error()
+		}
 	}
 	l.mu.Unlock()
 	if !quiet {
@@ -251,7 +260,7 @@ func (l *Loader) ready(ctx context.Context, o *offer, source Source) (*held, err
 	if h != nil && h.rel.Digest == o.rel.Digest {
 		l.candidate = nil
 		l.swapping.Unlock()
-		l.config.Shadow(nil, nil)
+		l.setShadow(nil)
 		h.timing = audit.ActivationTiming{Received: l.config.Now().UnixNano()}
 		return h, nil
 	}

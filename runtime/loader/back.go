@@ -129,7 +129,7 @@ func (l *Loader) shadow(ctx context.Context, o *offer) bool {
 	h, err := l.ready(ctx, o, l.config.Source)
 	l.settled(ctx, o, err)
 	if err != nil {
-		return o.refused || o.deferred || errors.Is(err, ErrSuperseded)
+		return l.failed(o) || errors.Is(err, ErrSuperseded)
 	}
 	l.swapping.Lock()
 	l.candidate = h

@@ -61,7 +61,9 @@ func (b *builder) build(ctx context.Context, s *bundle.SignedRelease) (*decide.S
 		}
 		set.Points[p.Name] = p
 	}
-	return set, b.testAll(ctx, s)
+	var err error
+	set.Vectors, err = b.testAll(ctx, s)
+	return set, err
 }
 
 // checkParams holds the parameters of the release against the packages' schemas:
@@ -117,15 +119,19 @@ func (b *builder) loadAll(ctx context.Context, s *bundle.SignedRelease) error {
 	return err
 }
 
-// testAll runs the golden vectors of each package.
-func (b *builder) testAll(ctx context.Context, s *bundle.SignedRelease) error {
+// testAll runs the golden vectors of each package and returns how many passed.
+func (b *builder) testAll(ctx context.Context, s *bundle.SignedRelease) (int, error) {
 	refs := distinct(s)
-	return each(len(refs), func(i int) error {
-		if err := b.test(ctx, refs[i]); err != nil {
+	var passed atomic.Int64
+	err := each(len(refs), func(i int) error {
+		n, err := b.test(ctx, refs[i])
+		if err != nil {
 			return fmt.Errorf("package %s %s: %w", refs[i].Name, refs[i].Digest, err)
 		}
+		passed.Add(int64(n))
 		return nil
 	})
+	return int(passed.Load()), err
 }
 
 // each runs f for 0 to n-1, as many at once as there are threads, and returns
@@ -272,16 +278,16 @@ func warmInputs(c codec.Codec, pkg *bundle.Package) ([][]byte, error) {
 	return append(inputs, inputs...), nil
 }
 
-// test fails unless the package's golden vectors pass.
-func (b *builder) test(ctx context.Context, ref *bundle.PackageRef) error {
+// test fails unless the package's golden vectors pass, and returns how many there are.
+func (b *builder) test(ctx context.Context, ref *bundle.PackageRef) (int, error) {
 	results, err := b.run(ctx, ref, nil)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if err := vectors.Failed(results); err != nil {
-		return fmt.Errorf("%w: %w", ErrVectors, err)
+		return 0, fmt.Errorf("%w: %w", ErrVectors, err)
 	}
-	return nil
+	return len(results), nil
 }
 
 // findEntrypoint returns the number of the entry point that override, or else

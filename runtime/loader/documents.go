@@ -54,10 +54,15 @@ func (l *Loader) consider(o *offer, now time.Time) (*offer, error) {
 		s.backFailed = false
 		return s.remember(o)
 	}
-	if err := s.acceptable(o.rel); err != nil {
-		return nil, err
-	}
 	_, err := s.ratchet.Admit(o.rel, now)
+	if err == nil {
+		if err = s.acceptable(o.rel); err != nil {
+			o.refused = err.Error() // known, so that the fleet hears why
+			if _, e := s.remember(o); e != nil {
+				err = e
+			}
+		}
+	}
 	if err != nil && !errors.Is(err, bundle.ErrInForce) && !errors.Is(err, bundle.ErrNotYetValid) {
 		return nil, err
 	}
@@ -112,7 +117,7 @@ func (l *Loader) takeOrder(env []byte) {
 	o, err := l.Root().OpenOrder(env)
 	if err != nil {
 		l.later(env, err)
-		l.config.Log.Warn("rollout order refused", "reason", err.Error())
+		l.tell(env, fmt.Errorf("rollout order: %w", err))
 		return
 	}
 	// It is stored before it is obeyed, so that a restart does not undo it.
@@ -141,6 +146,7 @@ func (l *Loader) takeRoot(env []byte) {
 	taken := l.chain(env)
 	l.swapping.Unlock()
 	if taken == 0 {
+		l.tellRoot(env)
 		return
 	}
 	l.mu.Lock()
@@ -155,6 +161,39 @@ func (l *Loader) takeRoot(env []byte) {
 	}
 	l.changed()
 	l.config.Changed()
+}
+
+// tellRoot tells why a trust root is not used, unless it was passed long ago or
+// waits for those before it.
+func (l *Loader) tellRoot(env []byte) {
+	l.mu.Lock()
+	root, waits := l.state.root, slices.ContainsFunc(l.state.roots, func(e []byte) bool { return string(e) == string(env) })
+	l.mu.Unlock()
+	if v := bundle.UnverifiedRootVersion(env); waits || v != 0 && v <= root.Version {
+		return
+	}
+	if _, err := root.OpenNext(env); err != nil {
+		l.tell(env, fmt.Errorf("trust root: %w", err))
+	}
+}
+
+// tell says once why a document that is no release is not believed.
+func (l *Loader) tell(env []byte, err error) {
+	id := wire.Sum(env)
+	l.mu.Lock()
+	known := l.told[id] == err.Error()
+	if len(l.told) >= maxTold {
+		clear(l.told)
+	}
+	l.told[id] = err.Error()
+	l.mu.Unlock()
+	if known {
+		return
+	}
+	l.config.Log.Warn("document refused", "document", id.String(), "reason", err.Error())
+	if l.config.Refused != nil {
+		l.config.Refused(id, err)
+	}
 }
 
 // chain applies a trust root and then whichever of those that wait follows. The
@@ -184,7 +223,7 @@ func (l *Loader) chain(env []byte) (taken int) {
 	defer l.mu.Unlock()
 	l.state.root, l.state.roots = root, nil
 	for _, e := range waiting {
-		if later, err := bundle.ReopenTrustRoot(e); err == nil && later.Tenant == root.Tenant && later.Version > root.Version {
+		if later, err := bundle.ReopenTrustRoot(e); err == nil && later.Tenant == root.Tenant && later.Version > root.Version+1 {
 			l.state.roots = keep(l.state.roots, e)
 		}
 	}

@@ -97,10 +97,11 @@ type Status struct {
 	RootVersion uint64
 	// Ring is the node's ring of the newest release that it knows, "" for none.
 	Ring string
-	// Candidate is the newest release that is known and not in force; Shadow says
-	// that it is evaluated beside.
-	Candidate wire.Digest
-	Shadow    bool
+	// Candidate is the newest release for this node that is known and not in force,
+	// CandidateRefused why it never will be; Shadow says that it is evaluated beside.
+	Candidate        wire.Digest
+	CandidateRefused string
+	Shadow           bool
 	// Order is the serial of the newest rollout order taken, of OrderEpoch.
 	Order, OrderEpoch uint64
 	// Rolling: a rollout that is not complete touches this node.
@@ -170,8 +171,10 @@ const (
 	// maxCut is how many builds in a row a newer release may cut short, so that a
 	// stream of releases does not keep every one of them out.
 	maxCut = 8
-	// settle is how long a burst of documents is let in before one is built.
-	settle = 5 * time.Millisecond
+	// A burst of documents is let in before one is built: until none has come for
+	// settle, or for maxSettle.
+	settle    = 5 * time.Millisecond
+	maxSettle = 50 * time.Millisecond
 )
 
 // temporary marks what may succeed later without a new release.
@@ -358,9 +361,7 @@ func (l *Loader) Run(ctx context.Context) error {
 			return nil
 		case <-l.wake:
 			wait = l.config.Retry
-			if !l.halted() { // a step back does not wait for what else may come
-				pause(ctx, settle)
-			}
+			l.letIn(ctx)
 		case <-timer.C:
 			l.again()
 			wait = min(2*wait, 64*l.config.Retry)
@@ -376,6 +377,22 @@ func (l *Loader) Run(ctx context.Context) error {
 		}()
 		l.attend(ctx, working, &backing)
 		timer.Reset(wait)
+	}
+}
+
+// letIn waits for the end of a burst; an order to step back ends it at once.
+func (l *Loader) letIn(ctx context.Context) {
+	end := time.After(maxSettle)
+	for !l.halted() {
+		select {
+		case <-l.wake:
+		case <-time.After(settle):
+			return
+		case <-end:
+			return
+		case <-ctx.Done():
+			return
+		}
 	}
 }
 

@@ -40,8 +40,8 @@ type offer struct {
 	rel      *bundle.SignedRelease
 	id       wire.Digest // of the envelope
 	received int64
-	refused  bool // for good
-	deferred bool // failed for a passing cause, to be tried again later
+	refused  string // why for good; "" for not
+	deferred bool   // failed for a passing cause, to be tried again later
 }
 
 // plan is what is to be done next; the zero plan is nothing.
@@ -58,7 +58,7 @@ func (s *state) plan() (p plan) {
 		if epoch <= s.ratchet.Epoch || p.activate != nil {
 			break
 		}
-		if o.refused || o.deferred {
+		if o.refused != "" || o.deferred {
 			continue
 		}
 		switch phase := s.phase(o); {
@@ -129,7 +129,7 @@ func (s *state) remember(o *offer) (*offer, error) {
 	case have != nil && have.rel.Digest == o.rel.Digest:
 		have.deferred = false
 		return have, nil
-	case have != nil && !have.refused && !have.deferred && o.rel.Digest != s.ratchet.Release:
+	case have != nil && have.refused == "" && !have.deferred && o.rel.Digest != s.ratchet.Release:
 		return nil, &bundle.EquivocationError{Epoch: o.rel.Epoch, InForce: have.rel.Digest, Other: o.rel.Digest}
 	}
 	s.offers[o.rel.Epoch] = o
@@ -222,8 +222,8 @@ func (s *state) describe(st *Status) {
 	if len(s.offers) > 0 {
 		o := s.offers[slices.Max(slices.Collect(maps.Keys(s.offers)))]
 		newest = &o.rel.Release
-		if o.rel.Epoch > s.ratchet.Epoch && !o.refused {
-			st.Candidate = o.rel.Digest
+		if o.rel.Epoch > s.ratchet.Epoch && s.audience(o) {
+			st.Candidate, st.CandidateRefused = o.rel.Digest, o.refused
 		}
 	}
 	if newest != nil {

@@ -95,7 +95,7 @@ func (r Ratchet) StepBack(s *SignedRelease) (Ratchet, error) {
 		return r, fmt.Errorf("%w: epoch %d is not in force, epoch %d is", ErrNoFallback, s.Epoch, r.Epoch)
 	case r.Fallback:
 		return r, fmt.Errorf("%w: epoch %d", ErrFellBack, r.Epoch)
-	case r.Back.IsZero():
+	case r.Back.IsZero(), s.Fallback != FallbackPrevious, s.Previous.IsZero():
 		return r, fmt.Errorf("%w: release of epoch %d names none", ErrNoFallback, s.Epoch)
 	}
 	r.Fallback = true

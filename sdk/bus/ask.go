@@ -3,6 +3,7 @@ package bus
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"sync"
 
@@ -34,8 +35,12 @@ type Answer struct {
 	Data   []byte
 }
 
-// Ask sends a question and returns the answer; ErrUnreachable when nobody
-// answers in time.
+// ErrNobody is an ErrUnreachable of which it is certain that the question has
+// reached nobody.
+var ErrNobody = fmt.Errorf("%w: nobody is asked", ErrUnreachable)
+
+// Ask sends a question and returns the answer, the first one if several answer;
+// ErrUnreachable when nobody answers in time.
 func (c *Conn) Ask(ctx context.Context, subject, number string, data []byte) (Answer, error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
@@ -44,15 +49,29 @@ func (c *Conn) Ask(ctx context.Context, subject, number string, data []byte) (An
 		m.Header = nats.Header{numberHeader: {number}}
 	}
 	reply, err := c.nc.RequestMsgWithContext(ctx, m)
+	if errors.Is(err, nats.ErrNoResponders) {
+		return Answer{}, fmt.Errorf("ask %s: %w", subject, ErrNobody)
+	}
 	if err != nil {
 		return Answer{}, fmt.Errorf("ask %s: %w", subject, unreachable(err))
 	}
 	return Answer{Status: reply.Header.Get(statusHeader), Number: reply.Header.Get(numberHeader), Data: reply.Data}, nil
 }
 
+// Peer is what SetPeer remembered under a key: whom this connection asks.
+func (c *Conn) Peer(key string) string {
+	p, _ := c.peers.Load(key)
+	name, _ := p.(string)
+	return name
+}
+
+// SetPeer remembers a name under a key; "" forgets it.
+func (c *Conn) SetPeer(key, name string) { c.peers.Store(key, name) }
+
 // Serve answers the questions on subject, each in a goroutine, until stop is
 // called, which waits for them. Of all who serve under one queue name, one
-// answers. At most limit questions are worked on at a time; more wait. A nil
+// answers; under "" all do. A queue group is for servers whose leafs are trusted:
+// one with a wildcard is chosen for questions that it may not even see. At most limit questions are worked on at a time; more wait. A nil
 // answer is none.
 func (c *Conn) Serve(ctx context.Context, subject, queue string, limit int, f func(Question) *Answer) (stop func(), err error) {
 	room, stopped := make(chan struct{}, limit), make(chan struct{})

@@ -81,7 +81,8 @@ type Config struct {
 
 // A Conn is a connection to one server. It reconnects for ever.
 type Conn struct {
-	nc *nats.Conn
+	nc    *nats.Conn
+	peers sync.Map // of Peer
 }
 
 // A Msg is a received message. Time and Seq are those of the stream that holds

@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -22,9 +23,10 @@ import (
 // A rawLeaf is a leaf node that obeys nobody: it speaks the protocol by hand,
 // so that only the hub's own checks stand between it and the account.
 type rawLeaf struct {
-	t    *testing.T
-	conn net.Conn
-	done chan struct{} // closed when the hub has hung up
+	t     *testing.T
+	conn  net.Conn
+	done  chan struct{} // closed when the hub has hung up
+	pings int           // sent
 
 	mu   sync.Mutex
 	errs []string          // -ERR lines
@@ -64,7 +66,7 @@ func dialLeaf(t *testing.T, addr, ca, creds, name string) *rawLeaf {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := &rawLeaf{t: t, conn: conn, done: make(chan struct{}), msgs: map[string]string{}}
+	l := &rawLeaf{t: t, conn: conn, done: make(chan struct{}), pings: 1, msgs: map[string]string{}}
 	l.send("CONNECT " + string(hello) + "\r\nPING\r\n")
 	go l.read()
 	t.Cleanup(func() { conn.Close(); <-l.done })
@@ -153,9 +155,7 @@ func (l *rawLeaf) read() {
 // whether it has hung up.
 func (l *rawLeaf) settled() (hungUp bool) {
 	l.t.Helper()
-	l.mu.Lock()
-	n := l.pong
-	l.mu.Unlock()
+	l.pings++
 	l.send("PING\r\n")
 	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); {
 		select {
@@ -164,7 +164,7 @@ func (l *rawLeaf) settled() (hungUp bool) {
 		case <-time.After(2 * time.Millisecond):
 		}
 		l.mu.Lock()
-		ok := l.pong > n
+		ok := l.pong >= l.pings
 		l.mu.Unlock()
 		if ok {
 			return false
@@ -177,12 +177,7 @@ func (l *rawLeaf) settled() (hungUp bool) {
 func (l *rawLeaf) said(what string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, e := range l.errs {
-		if strings.Contains(e, what) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(l.errs, func(e string) bool { return strings.Contains(e, what) })
 }
 
 func (l *rawLeaf) received() map[string]string {

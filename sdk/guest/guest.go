@@ -18,11 +18,11 @@ import (
 
 //go:embed examples/*/*
 //go:embed go/*.go go/README.md go/examples/*/main.go
-//go:embed c/holdfast.h c/examples/*.c c/examples/*.cpp
-//go:embed zig/holdfast.zig zig/examples/*.zig
-//go:embed rust/holdfast.rs rust/examples/*.rs
-//go:embed assemblyscript/holdfast.ts assemblyscript/examples/*.ts
-//go:embed typescript/holdfast.ts typescript/examples/*.ts
+//go:embed c/holdfast.h c/README.md c/examples/*.c c/examples/*.cpp
+//go:embed zig/holdfast.zig zig/README.md zig/examples/*.zig
+//go:embed rust/holdfast.rs rust/README.md rust/examples/*.rs
+//go:embed assemblyscript/holdfast.ts assemblyscript/README.md assemblyscript/examples/*.ts
+//go:embed typescript/holdfast.ts typescript/README.md typescript/examples/*.ts
 var files embed.FS
 
 // A Language is one that a policy can be written in with an SDK of ours.
@@ -49,7 +49,7 @@ func Languages() []Language {
 	c := Language{
 		Name: "c", Title: "C", Config: "c", Source: "policy.c", folder: "c", ending: ".c",
 		Install: "clang 15 or newer with wasm-ld, or Zig 0.16, whose `zig cc` will do",
-		sdk:     map[string]string{"holdfast.h": "holdfast.h"},
+		sdk:     map[string]string{"holdfast.h": "holdfast.h", page: "README.md"},
 	}
 	cpp := c
 	cpp.Name, cpp.Title, cpp.Source, cpp.ending = "c++", "C++", "policy.cpp", ".cpp"
@@ -57,7 +57,7 @@ func Languages() []Language {
 		{
 			Name: "assemblyscript", Title: "AssemblyScript", Config: "assemblyscript", Source: "policy.ts", folder: "assemblyscript", ending: ".ts",
 			Install: "Node.js 20 or newer, and AssemblyScript 0.28: `npm install` in this folder",
-			sdk:     map[string]string{"holdfast.ts": "holdfast.ts"},
+			sdk:     map[string]string{"holdfast.ts": "holdfast.ts", page: "README.md"},
 			added:   map[string]string{"package.json": packageJSON},
 		},
 		c, cpp,
@@ -70,19 +70,22 @@ func Languages() []Language {
 		{
 			Name: "rust", Title: "Rust", Config: "rust", Source: "policy.rs", folder: "rust", ending: ".rs",
 			Install: "Rust 1.85 or newer with the target wasm32v1-none (`rustup target add wasm32v1-none`), or on Debian rustc-web, rust-web-src and lld",
-			sdk:     map[string]string{"holdfast.rs": "holdfast.rs"},
+			sdk:     map[string]string{"holdfast.rs": "holdfast.rs", page: "README.md"},
 		},
 		{
 			Name: "typescript", Title: "TypeScript", Config: "typescript", Source: "policy.ts", folder: "typescript", ending: ".ts", Fuel: 10_000_000,
-			sdk: map[string]string{"holdfast.ts": "holdfast.ts"},
+			sdk: map[string]string{"holdfast.ts": "holdfast.ts", page: "README.md"},
 		},
 		{
 			Name: "zig", Title: "Zig", Config: "zig", Source: "policy.zig", folder: "zig", ending: ".zig",
 			Install: "Zig 0.16, from https://ziglang.org/download",
-			sdk:     map[string]string{"holdfast.zig": "holdfast.zig"},
+			sdk:     map[string]string{"holdfast.zig": "holdfast.zig", page: "README.md"},
 		},
 	}
 }
+
+// page is what a project calls the SDK's page where the SDK is one file.
+const page = "holdfast.md"
 
 // packageJSON has npm install put asc where holdfast build looks for it.
 const packageJSON = `{
@@ -167,8 +170,9 @@ func (l Language) Examples() []string {
 	})
 }
 
-// Module returns where the example's committed module lies, below sdk/guest. It is
-// not embedded; sdk/guest/rebuild writes it and says the same.
+// Module returns where the example's committed module lies, below sdk/guest, of a
+// language that needs a toolchain. It is not embedded; sdk/guest/rebuild writes it and
+// says the same.
 func (l Language) Module(example string) string {
 	switch l.Name {
 	case "go":

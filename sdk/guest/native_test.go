@@ -2,14 +2,11 @@ package guest_test
 
 import (
 	"context"
-	"fmt"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"testing/fstest"
-	"time"
 
 	"github.com/holdfast-policy/holdfast/compiler"
 	"github.com/holdfast-policy/holdfast/runtime/engine"
@@ -81,9 +78,9 @@ func newHost(t testing.TB, config engine.Config) *loader.Host {
 	return h
 }
 
-// TestNativeVectors runs the shared vectors, within the default fuel, and holds
-// the modules to their size and memory.
-func TestNativeVectors(t *testing.T) {
+// TestNativeIsSmall holds the modules to their size and memory, and the shared
+// vectors to the default fuel.
+func TestNativeIsSmall(t *testing.T) {
 	h := newHost(t, engine.Config{})
 	for _, n := range natives() {
 		b := n.built(t, h)
@@ -145,151 +142,6 @@ func guestOf(t *testing.T, pkg *bundle.Package) conformance.Guest {
 		t.Fatal(err)
 	}
 	return conformance.Guest{Name: pkg.Name, Wasm: pkg.Module, ABI: abi.HoldfastV1, Class: wasm.Policy, Init: init, Patterns: pkg.Patterns}
-}
-
-func TestNativeConformance(t *testing.T) {
-	h := newHost(t, engine.Config{})
-	for _, n := range natives() {
-		t.Run(n.name(), func(t *testing.T) {
-			report := conformance.CheckGuest(t.Context(), kitHosts(t), guestOf(t, n.built(t, h).Package))
-			if err := report.Err(); err != nil {
-				t.Error(err)
-			}
-			if len(report) < 30 {
-				t.Errorf("only %d cases", len(report))
-			}
-		})
-	}
-}
-
-// TestNativeTimes holds hf_time and its like against Go's time package, through
-// spend-cap: at the instant itself the window has begun, a nanosecond before it
-// has not.
-func TestNativeTimes(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
-	times := append(oddTimes(), randomTimes(rand.New(rand.NewPCG(seed, 1)), 4_000)...)
-	h := newHost(t, engine.Config{})
-	for _, n := range natives() {
-		if n.example != "spend-cap" {
-			continue
-		}
-		m, err := h.Open(t.Context(), n.built(t, h).Package)
-		if err != nil {
-			t.Fatal(err)
-		}
-		valid := 0
-		for _, text := range times {
-			want, ok := instant(text)
-			if !ok {
-				if got := window(t, m, text, 1<<62); got != "window_invalid: the start of the window is not a time" {
-					t.Errorf("%s: %q: %s", n.name(), text, got)
-				}
-				continue
-			}
-			valid++
-			if got := window(t, m, text, want); got != "over_cap: 5000 on top of 0 is more than 1000 EUR" {
-				t.Errorf("%s: %q at %d: %s", n.name(), text, want, got)
-			}
-			if got := window(t, m, text, want-1); got != "window_invalid: the window begins in the future" {
-				t.Errorf("%s: %q before %d: %s", n.name(), text, want, got)
-			}
-		}
-		if valid < 1_000 || len(times)-valid < 1_000 {
-			t.Errorf("%d valid of %d", valid, len(times))
-		}
-	}
-}
-
-// instant is Go's reading of the times that the examples' README describes.
-func instant(text string) (int64, bool) {
-	fraction := strings.IndexByte(text, '.')
-	digits := 0
-	for fraction >= 0 && fraction+1+digits < len(text) && text[fraction+1+digits] >= '0' && text[fraction+1+digits] <= '9' {
-		digits++
-	}
-	if digits > 9 || strings.Contains(text, ",") || len(text) < 20 || text[10] != 'T' && text[10] != 't' {
-		return 0, false
-	}
-	strict := []byte(text)
-	strict[10] = 'T'
-	if last := len(strict) - 1; strict[last] == 'z' {
-		strict[last] = 'Z'
-	}
-	at, err := time.Parse(time.RFC3339Nano, string(strict))
-	_, offset := at.Zone()
-	year := text[:4]
-	if strings.HasSuffix(text, ":60") {
-		return 0, false // which Go takes for an offset
-	}
-	if err != nil || year < "1970" || year > "2200" || offset <= -24*3600 || offset >= 24*3600 || at.Format(":05") != text[16:19] {
-		return 0, false
-	}
-	return at.UnixNano(), true
-}
-
-func oddTimes() []string {
-	return []string{
-		"", "T", "1970-01-01T00:00:00Z", "1970-01-01T00:00:00+23:59", "1969-12-31T23:59:59Z", "2200-12-31T23:59:59.999999999-23:59", "2201-01-01T00:00:00Z",
-		"2100-02-29T00:00:00Z", "2000-02-29T00:00:00Z", "2024-02-29T23:59:59z", "2023-02-29T00:00:00Z", "2024-02-30T00:00:00Z", "2024-04-31T00:00:00Z", "2024-12-31t00:00:00Z",
-		"2024-00-10T00:00:00Z", "2024-13-10T00:00:00Z", "2024-01-00T00:00:00Z", "2024-01-32T00:00:00Z", "2024-01-01T24:00:00Z", "2024-01-01T23:60:00Z", "2024-01-01T23:59:60Z",
-		"2024-01-01T00:00:00", "2024-01-01T00:00:00.", "2024-01-01T00:00:00.Z", "2024-01-01T00:00:00.1", "2024-01-01T00:00:00.123456789Z", "2024-01-01T00:00:00.1234567890Z",
-		"2024-01-01T00:00:00+24:00", "2024-01-01T00:00:00+23:60", "2024-01-01T00:00:00+0100", "2024-01-01T00:00:00+01", "2024-01-01T00:00:00 Z", "2024-01-01 00:00:00Z",
-		"2024-01-01T00:00:00ZZ", "2024-1-01T00:00:00Z0", "+024-01-01T00:00:00Z", "2024-01-01T00:00:0 Z", "2024-01-01T00:00:00,5Z", "2024-01-01T-1:00:00Z", "２024-01-01T00:00:00Z", "2024-01-01T00:00:00−01:00",
-	}
-}
-
-// randomTimes are mostly near the bounds, and one in three has a byte changed.
-func randomTimes(r *rand.Rand, n int) []string {
-	out := make([]string, n)
-	for i := range out {
-		text := fmt.Sprintf("%04d-%02d-%02d%c%02d:%02d:%02d", 1968+r.IntN(236), r.IntN(14), r.IntN(33), "Tt"[r.IntN(2)], r.IntN(25), r.IntN(61), r.IntN(61))
-		if r.IntN(4) > 0 {
-			text = fmt.Sprintf("%04d-%02d-%02dT%02d:%02d:%02d", 1970+r.IntN(231), 1+r.IntN(12), 1+r.IntN(30), r.IntN(24), r.IntN(60), r.IntN(60))
-		}
-		if r.IntN(2) == 0 {
-			text += "." + fmt.Sprintf("%010d", r.Int64N(10_000_000_000))[:r.IntN(11)]
-		}
-		zone := fmt.Sprintf("%c%02d:%02d", "+-"[r.IntN(2)], r.IntN(25), r.IntN(61))
-		text += []string{"Z", "z", zone, zone}[r.IntN(4)]
-		if r.IntN(3) == 0 {
-			b := []byte(text)
-			b[r.IntN(len(b))] = "0123456789TZtz:.+- a"[r.IntN(20)]
-			text = string(b)
-		}
-		out[i] = text
-	}
-	return out
-}
-
-// window asks spend-cap for too much, with the start of the window, and returns
-// the reason.
-func window(t *testing.T, m *engine.Module, start string, now int64) string {
-	t.Helper()
-	d := ask(t, m, now, map[string]any{"arguments": map[string]any{"amount": int64(5000), "currency": "EUR"}, "window_start": start})
-	return d.Reasons[0].Code + ": " + d.Reasons[0].Text
-}
-
-func ask(t *testing.T, m *engine.Module, now int64, context map[string]any) policy.Decision {
-	t.Helper()
-	speaks, err := codec.For(abi.HoldfastV1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	input, err := speaks.Encode(&policy.Request{Subject: policy.Entity{Type: "agent", ID: "a"}, Action: policy.Action{Name: "call"},
-		Resource: policy.Entity{Type: "tool", ID: "pay"}, Context: context})
-	if err != nil {
-		t.Fatal(err)
-	}
-	got, err := m.Call(abi.Call{Input: input, Now: now})
-	if err != nil {
-		t.Fatalf("%v: %v", context, err)
-	}
-	d, err := speaks.Decode(got.Output)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return d
 }
 
 // BenchmarkNative is one isolated decision with CBOR both ways, of the request

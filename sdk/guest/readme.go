@@ -37,6 +37,7 @@ func (l Language) about(project map[string][]byte) []described {
 		"holdfast.yaml":      "its name, decision points, parameters and limits",
 		"params.schema.json": "what a release may state as parameters",
 		"data.json":          "data that the policy is given once, before its first decision",
+		page:                 "how to write a policy with the SDK, on one page",
 		"vectors.yaml":       "golden vectors: requests, and what the policy must answer; every node runs them before it uses the policy",
 	}
 	list := []described{{l.Source, is[l.Source]}}
@@ -51,8 +52,10 @@ func (l Language) about(project map[string][]byte) []described {
 		text, ok := is[name]
 		switch {
 		case ok:
+		case name == "holdfast/":
+			text = "the SDK for " + l.Title + "; its README has how to write a policy with it, on one page"
 		case strings.HasPrefix(name, "holdfast"):
-			text = "the SDK for " + l.Title + "; it is documented there"
+			text = "the SDK for " + l.Title
 		default:
 			text = "for " + l.Title + "'s own tools"
 		}

@@ -38,9 +38,21 @@ const (
 )
 
 // inbox is where the answers to a user's questions go.
-func inbox(kind, name string) string { return "_INBOX." + kind + "." + name }
+func inbox(kind, name string) string { return "_INBOX." + kind + "." + literal(name) }
 
-func prefix(tenant, region string) string { return "hf." + tenant + "." + region + "." }
+func prefix(tenant, region string) string { return ours(tenant) + "." + region + "." }
+
+// ours begins every subject of a tenant.
+func ours(tenant string) string { return "hf." + literal(tenant) }
+
+// literal returns a name, and nothing for what is none: Issue refuses the
+// subject then, in which a wildcard would stand for everybody.
+func literal(name string) string {
+	if checkName("name", name) != nil {
+		return ""
+	}
+	return name
+}
 
 // EdgeInbox begins the subjects to which a node's answers may come.
 func EdgeInbox(node string) string { return inbox(kindEdge, node) }
@@ -53,7 +65,7 @@ func OperatorInbox(user string) string { return inbox(kindOperator, user) }
 
 // stored is where a region announces what it stored on a subject.
 func stored(tenant, subject string) string {
-	return "hf." + tenant + ".stored." + Any + "." + prefix(tenant, Any) + subject
+	return ours(tenant) + ".stored." + Any + "." + prefix(tenant, Any) + subject
 }
 
 // Edge is what a node's leaf connection, or the node itself as a client, may do.
@@ -64,8 +76,8 @@ func stored(tenant, subject string) string {
 func Edge(tenant, node string) Permissions {
 	return Permissions{
 		Publish: []Permission{
-			{prefix(tenant, Any) + "up." + node + ".>", "asks every region's gate, in its own name: to store its records and attestations, to read policies and its receipts"},
-			{"hf." + tenant + ".live." + Any + "." + node + ".>", "its own live decisions"},
+			{prefix(tenant, Any) + "up." + Any + "." + literal(node) + ".>", "asks any gate of any region, in its own name: to store its records and attestations, to read policies and its receipts"},
+			{ours(tenant) + ".live." + Any + "." + literal(node) + ".>", "its own live decisions"},
 		},
 		Subscribe: []Permission{
 			{inbox(kindEdge, node) + ".>", "answers to its own questions"},
@@ -76,8 +88,8 @@ func Edge(tenant, node string) Permissions {
 			{stored(tenant, "pol.order.>"), "rollout orders as they are stored"},
 			{stored(tenant, "pol.kill."+Any), "kills as they are stored"},
 			{stored(tenant, "pol.lift."+Any), "lifts as they are stored"},
-			{stored(tenant, "pol.enrol."+node+"."+Any), "its own enrolments as they are stored"},
-			{stored(tenant, "rcpt."+node+"."+Any), "receipts of its own records as they are stored"},
+			{stored(tenant, "pol.enrol."+literal(node)+"."+Any), "its own enrolments as they are stored"},
+			{stored(tenant, "rcpt."+literal(node)+"."+Any), "receipts of its own records as they are stored"},
 		},
 		Connections:   []string{byClient, byLeaf},
 		Subscriptions: 512,
@@ -89,7 +101,7 @@ func Edge(tenant, node string) Permissions {
 func Hub(tenant, server string) Permissions {
 	return Permissions{
 		Publish: []Permission{
-			{"hf." + tenant + ".>", "signed objects, records of edges, heartbeats, alarms; copies into other regions"},
+			{ours(tenant) + ".>", "signed objects, records of edges, heartbeats, alarms; copies into other regions"},
 			{"$JS.API.>", "the streams of a region without a domain"},
 			{"$JS." + Any + ".API.>", "the streams of every region"},
 			{"_INBOX." + kindEdge + ".>", "answers to edges"},
@@ -98,7 +110,7 @@ func Hub(tenant, server string) Permissions {
 			{"_INBOX." + kindHub + ".>", "answers to other hub servers"},
 		},
 		Subscribe: []Permission{
-			{"hf." + tenant + ".>", "questions to the gate, heartbeats and announcements"},
+			{ours(tenant) + ".>", "questions to the gate, heartbeats and announcements"},
 			{inbox(kindHub, server) + ".>", "answers to its own questions"},
 		},
 		Connections: []string{byClient, inProcess},
@@ -112,14 +124,14 @@ func Operator(tenant, user string) Permissions {
 			{prefix(tenant, Any) + "pol.>", "publishes signed objects, which nodes verify"},
 			{prefix(tenant, Any) + "blob.>", "publishes packages, which releases name by digest"},
 			{prefix(tenant, Any) + "kill", "kills, the fast way"},
-			{prefix(tenant, Any) + "view." + user + ".>", "asks the gate"},
+			{prefix(tenant, Any) + "view." + Any + "." + literal(user) + ".>", "asks the gate"},
 			{"$JS.API.STREAM.INFO." + Any, "looks at a region's streams, without a domain"},
 			{"$JS." + Any + ".API.STREAM.INFO." + Any, "looks at a region's streams"},
 			{"$JS.API.DIRECT.GET." + Any, "reads the tenant's streams, without a domain"},
 			{"$JS." + Any + ".API.DIRECT.GET." + Any, "reads the tenant's streams"},
 		},
 		Subscribe: []Permission{
-			{"hf." + tenant + ".>", "everything of the tenant"},
+			{ours(tenant) + ".>", "everything of the tenant"},
 			{inbox(kindOperator, user) + ".>", "answers to its own questions"},
 		},
 		Connections: []string{byClient, byWebsocket},
@@ -131,11 +143,11 @@ func Operator(tenant, user string) Permissions {
 func Reader(tenant, user string) Permissions {
 	return Permissions{
 		Publish: []Permission{
-			{prefix(tenant, Any) + "view." + user + ".>", "asks the gate for the tenant's signed objects and attestations"},
+			{prefix(tenant, Any) + "view." + Any + "." + literal(user) + ".>", "asks the gate for the tenant's signed objects and attestations"},
 		},
 		Subscribe: []Permission{
 			{inbox(kindReader, user) + ".>", "answers to its own questions"},
-			{"hf." + tenant + ".live.>", "live decisions"},
+			{ours(tenant) + ".live.>", "live decisions"},
 			{prefix(tenant, Any) + "hb", "heartbeats"},
 			{prefix(tenant, Any) + "kill", "kills"},
 			{prefix(tenant, Any) + "alarm.>", "alarms"},
@@ -151,7 +163,7 @@ func Reader(tenant, user string) Permissions {
 // Link is what the connection between two regions may carry, either way.
 func Link(tenant string) Permissions {
 	both := []Permission{
-		{"hf." + tenant + ".>", "signed objects, questions of edges, heartbeats, live decisions"},
+		{ours(tenant) + ".>", "signed objects, questions of edges, heartbeats, live decisions"},
 		{"$JS." + Any + ".API.>", "each region's hubs read and copy the streams of the other"},
 		{"_INBOX.>", "answers across the link"},
 	}
@@ -163,10 +175,10 @@ func Link(tenant string) Permissions {
 func Workload(tenant string) Permissions {
 	return Permissions{
 		Publish: []Permission{
-			{"hf." + tenant + ".ask.>", "asks the node for decisions"},
+			{ours(tenant) + ".ask.>", "asks the node for decisions"},
 		},
 		Subscribe: []Permission{
-			{"hf." + tenant + ".live.>", "live decisions of this node: no others come here"},
+			{ours(tenant) + ".live.>", "live decisions of this node: no others come here"},
 			{"_INBOX.>", "answers to its own questions"},
 		},
 		Connections:   []string{byClient},

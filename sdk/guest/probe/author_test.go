@@ -142,3 +142,42 @@ func onlyZig(t *testing.T) string {
 	}
 	return bin
 }
+
+// keepers keep their parameters as often as it goes, and say how often that was.
+var keepers = map[string]string{
+	"c": `#include "holdfast.h"
+static int64_t times;
+bool policy_configure(hf_value params, hf_value data) {
+  while (times < 100 && hf_keep(params)) times++;
+  return !data && hf_len(params) == 1 && hf_len(hf_get(params, HF("x"))) == 10000;
+}
+void policy_decide(hf_value request, hf_decision *d) {
+  hf_line line = {0};
+  hf_add_int(&line, times);
+  hf_answer(d, HF_DENY, HF(""), hf_keep(request) ? HF("kept") : line.text);
+}
+`,
+	"zig": `const holdfast = @import("holdfast.zig");
+comptime {
+    _ = holdfast;
+}
+var times: i64 = 0;
+pub fn configure(params: holdfast.Value, _: holdfast.Value) bool {
+    while (times < 100 and params.keep().exists()) times += 1;
+    return params.len() == 1 and params.get("x").len() == 10000;
+}
+pub fn decide(request: holdfast.Value, d: *holdfast.Decision) void {
+    d.answer(.deny, "", if (request.keep().exists()) "kept" else holdfast.text(.{times}));
+}
+`,
+}
+
+// TestKeepIsBounded: what does not fit is said, and overwrites nothing.
+func TestKeepIsBounded(t *testing.T) {
+	native(t, func(t *testing.T, l language) {
+		module := build(t, l.build, "../"+l.name+"/"+l.sdk(), map[string]string{"policy" + l.ending: keepers[l.name]})
+		if got := loaded(t, module, object{"x": strings.Repeat("x", 10_000)}).says(); got != "deny : 1" {
+			t.Error(got)
+		}
+	})
+}

@@ -31,9 +31,12 @@ const isAmount = (v: unknown): v is number | bigint => isInt(v) && v >= 0
 
 /** Whether texts are equal but for the case of ASCII letters. */
 function sameLetters(a: string, b: string): boolean {
-  const lower = (t: string) => t.replace(/[A-Z]/g, (c) => c.toLowerCase())
-  return a === b || (a.length === b.length && lower(a) === lower(b))
+  if (a.length !== b.length) return false
+  for (let i = 0; i < a.length; i++) if (a[i] !== b[i] && lower(a.charCodeAt(i)) !== lower(b.charCodeAt(i))) return false
+  return true
 }
+
+const lower = (c: number): number => (c >= 65 && c <= 90 ? c + 32 : c)
 
 export function decide(request: Request): Decision {
   const tool = request.resource.id
