@@ -1,15 +1,13 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -17,20 +15,20 @@ import (
 	"time"
 
 	"github.com/holdfast-policy/holdfast/compiler"
-	"github.com/holdfast-policy/holdfast/control/jetstream"
+	"github.com/holdfast-policy/holdfast/control/registry"
 	"github.com/holdfast-policy/holdfast/internal/assembly"
+	"github.com/holdfast-policy/holdfast/internal/fleetkit"
 	"github.com/holdfast-policy/holdfast/runtime/edge"
 	"github.com/holdfast-policy/holdfast/runtime/engine"
 	"github.com/holdfast-policy/holdfast/runtime/loader"
 	"github.com/holdfast-policy/holdfast/sdk/audit"
 	"github.com/holdfast-policy/holdfast/sdk/bundle"
-	"github.com/holdfast-policy/holdfast/sdk/bus"
 	"github.com/holdfast-policy/holdfast/sdk/client"
 	"github.com/holdfast-policy/holdfast/sdk/policy"
 	"github.com/holdfast-policy/holdfast/sdk/wire"
 )
 
-const timeout = 30 * time.Second
+const timeout = 60 * time.Second
 
 // TestMain lets the test binary be the daemon: a child of a test is run with
 // the variable set.
@@ -42,53 +40,26 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// daemon is a holdfastd in a process of its own.
-type daemon struct {
-	t     *testing.T
-	cmd   *exec.Cmd
-	words string // what it says when it answers
-	ended bool
-}
-
-func start(t *testing.T, role, config string) *daemon {
+// newFleet makes a fleet whose daemons are this test binary.
+func newFleet(t *testing.T, servers int, regions ...string) *fleetkit.Fleet {
 	t.Helper()
-	d := &daemon{t: t, cmd: exec.Command(os.Args[0], role, "--config", config)}
-	d.cmd.Env = append(os.Environ(), "HOLDFASTD_CHILD=1")
-	var stderr bytes.Buffer
-	d.cmd.Stderr = &stderr
-	stdout, err := d.cmd.StdoutPipe()
+	f, err := fleetkit.New(fleetkit.Config{
+		Dir: t.TempDir(), Tenant: "bank", Regions: regions, Servers: servers, Daemon: []string{os.Args[0]}, Env: []string{"HOLDFASTD_CHILD=1"},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := d.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { d.end(syscall.SIGKILL) })
-	if d.words, err = bufio.NewReader(stdout).ReadString('\n'); err != nil {
-		d.end(syscall.SIGKILL)
-		t.Fatalf("%s did not start: %v\n%s", role, err, stderr.String())
-	}
-	return d
-}
-
-// end sends a signal and waits; it returns the exit code.
-func (d *daemon) end(signal os.Signal) int {
-	if d.ended {
-		return -1
-	}
-	d.ended = true
-	_ = d.cmd.Process.Signal(signal) // it may have ended
-	_ = d.cmd.Wait()                 // its exit code is what counts
-	return d.cmd.ProcessState.ExitCode()
-}
-
-func (d *daemon) find(pattern string) string {
-	d.t.Helper()
-	m := regexp.MustCompile(pattern).FindStringSubmatch(d.words)
-	if m == nil {
-		d.t.Fatalf("no %s in %q", pattern, d.words)
-	}
-	return m[1]
+	t.Cleanup(func() {
+		f.Close()
+		if t.Failed() {
+			for _, s := range f.Servers {
+				if p := f.Process(s.Name); p != nil {
+					t.Logf("%s:\n%s", s.Name, p.Log())
+				}
+			}
+		}
+	})
+	return f
 }
 
 func write(t *testing.T, path, text string) string {
@@ -99,35 +70,42 @@ func write(t *testing.T, path, text string) string {
 	return path
 }
 
-// A home of one region and one node gives keys, trust root and a release.
-func newHome(t *testing.T, regions int) (*assembly.Home, []byte) {
+// allow is a policy that allows one user and denies the rest.
+func allow(t *testing.T, user string) fleetkit.Policy {
 	t.Helper()
-	home, err := assembly.OpenHome(assembly.FleetConfig{Dir: t.TempDir(), Tenant: "demo", Regions: regions, Edges: 1})
-	if err != nil {
-		t.Fatal(err)
-	}
 	host, err := loader.NewHost(context.Background())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer host.Close(context.Background())
 	b, err := compiler.BuildFS(context.Background(), fstest.MapFS{
-		"p.rego": {Data: []byte("package p\n\ndefault allow := false\n\nallow if input.user == \"ada\"\n")},
+		"p.rego": {Data: []byte("package p\n\ndefault allow := false\n\nallow if input.user == \"" + user + "\"\n")},
 	}, compiler.Options{Loader: host})
 	if err != nil {
 		t.Fatal(err)
 	}
-	content, err := wire.Decompress(b.File, bundle.MaxPackage)
+	return fleetkit.Policy{Point: "custom", Name: "p", File: b.File}
+}
+
+// newHome is a laptop's home with one node and a release that allows ada.
+func newHome(t *testing.T) *assembly.Home {
+	t.Helper()
+	home, err := assembly.OpenHome(assembly.FleetConfig{Dir: t.TempDir(), Tenant: "demo", Edges: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := allow(t, "ada")
+	content, err := wire.Decompress(p.File, bundle.MaxPackage)
 	if err != nil {
 		t.Fatal(err)
 	}
 	_, err = home.Publish([]bundle.Point{{Name: "custom", Durability: policy.Synced, Packages: []bundle.PackageRef{
-		{Name: "p", Digest: b.Digest, Size: uint64(len(content))},
-	}}}, map[wire.Digest][]byte{b.Digest: b.File})
+		{Name: "p", Digest: wire.Sum(content), Size: uint64(len(content))},
+	}}}, map[wire.Digest][]byte{wire.Sum(content): p.File})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return home, b.File
+	return home
 }
 
 // decideUntil asks until the answer has the verdict: a release may be on its way.
@@ -151,18 +129,30 @@ func decideUntil(t *testing.T, url, user string, want policy.Verdict) policy.Ans
 
 // An edge from a configuration file and a folder, killed and started again.
 func TestEdgeFromAFolder(t *testing.T) {
-	home, _ := newHome(t, 0)
-	config := write(t, filepath.Join(home.Layout().Dir, "edge.yaml"),
-		"tenant: demo\nnode: edge-1\ndir: nodes/edge-1\nlisten: 127.0.0.1:0\ntrust_root: trust-root.dsse\nfolder: published\n")
-	first := start(t, "edge", config)
-	a := decideUntil(t, first.find(`(http://\S+)`), "ada", policy.Allow)
-	first.end(syscall.SIGKILL)
-	second := start(t, "edge", config)
-	b := decideUntil(t, second.find(`(http://\S+)`), "bob", policy.Deny)
+	home := newHome(t)
+	f := newFleet(t, 1, "eu") // its daemons only
+	dir := f.Node("edge-1")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	config := write(t, filepath.Join(dir, "edge.yaml"), "tenant: demo\nnode: edge-1\nlisten: 127.0.0.1:0\n"+
+		"dir: "+home.Layout().Node("edge-1")+"\ntrust_root: "+home.Layout().TrustRoot()+"\nfolder: "+home.Layout().Published()+"\n")
+	first, err := f.StartEdge("edge-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := decideUntil(t, first, "ada", policy.Allow)
+	f.Process("edge-1").End(syscall.SIGKILL)
+	second, err := f.StartEdge("edge-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := decideUntil(t, second, "bob", policy.Deny)
 	if a.Boot == b.Boot {
 		t.Errorf("both boots are %s", a.Boot)
 	}
-	if code := second.end(syscall.SIGTERM); code != 0 {
+	reload(t, f.Process("edge-1"), config)
+	if code := f.Process("edge-1").End(syscall.SIGTERM); code != 0 {
 		t.Errorf("exit code %d after SIGTERM", code)
 	}
 	exported := filepath.Join(t.TempDir(), "export")
@@ -175,130 +165,245 @@ func TestEdgeFromAFolder(t *testing.T) {
 	}
 }
 
-// A hub and an edge, each a process of its own, with nothing between but TCP:
-// the release goes out, the record comes in and is counter-signed.
-func TestHubAndEdge(t *testing.T) {
-	home, file := newHome(t, 1)
-	dir := home.Layout().Dir
-	write(t, filepath.Join(dir, "password"), "secret\n")
-	hub := start(t, "hub", write(t, filepath.Join(dir, "hub.yaml"),
-		"tenant: demo\nregion: eu\ndir: regions/eu\npublic_keys: public.keys\nnats: {user: demo, password_file: password}\n"))
-	key := ""
-	for _, line := range strings.Split(string(home.Keys().File()), "\n") {
-		if vkey, ok := strings.CutPrefix(line, "region "); ok {
-			key = vkey
-		}
-	}
-	node := start(t, "edge", write(t, filepath.Join(dir, "edge.yaml"), fmt.Sprintf(
-		"tenant: demo\nnode: edge-1\ndir: nodes/edge-1\nlisten: 127.0.0.1:0\ntrust_root: trust-root.dsse\n"+
-			"regions: [{name: eu, leaf: %q, key: %q}]\nnats: {user: demo, password_file: password}\n", hub.find(`leaf nodes (\S+)`), key)))
-
-	ctx, cancel := context.WithTimeout(context.Background(), timeout)
-	defer cancel()
-	conn, err := bus.Connect(ctx, bus.Config{URL: hub.find(`clients (\S+),`), User: "demo", Password: "secret", Name: "test"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	envelope, err := os.ReadFile(filepath.Join(home.Layout().Published(), "releases", fmt.Sprintf("%020d.dsse", 1)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := (jetstream.Region{Conn: conn, Tenant: "demo", Name: "eu"}).Publish(ctx, 1, envelope, file); err != nil {
-		t.Fatal(err)
-	}
-	a := decideUntil(t, node.find(`(http://\S+)`), "ada", policy.Allow)
-	for cosigned(t, home, "eu") < a.Seq {
-		if ctx.Err() != nil {
-			t.Fatal("the record was not counter-signed in time")
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
-	if code := node.end(syscall.SIGTERM); code != 0 {
-		t.Errorf("edge: exit code %d", code)
-	}
-	if code := hub.end(syscall.SIGTERM); code != 0 {
-		t.Errorf("hub: exit code %d", code)
-	}
-}
-
-// cosigned is how much of the only boot a region has counter-signed, as an
-// outsider sees it in an export.
-func cosigned(t *testing.T, home *assembly.Home, region string) uint64 {
+// reload has a process take another log level on SIGHUP, and refuse what needs a
+// restart and what is wrong.
+func reload(t *testing.T, p *fleetkit.Process, config string) {
 	t.Helper()
-	exported := filepath.Join(t.TempDir(), "export")
-	if err := assembly.Export(home.Layout(), exported, region, ""); err != nil {
-		return 0 // nothing is there yet
+	good, err := os.ReadFile(config)
+	if err != nil {
+		t.Fatal(err)
 	}
-	report, err := audit.Verify(os.DirFS(exported), home.Keys())
-	if err != nil || len(report.Nodes) == 0 {
-		return 0
+	for _, c := range []struct{ text, want string }{
+		{"", "needs a restart"}, // another address
+		{"nonsense: 1\n", "unknown key"},
+		{"log: debug\n", "configuration reloaded"},
+	} {
+		text := string(good) + c.text
+		if c.text == "" {
+			text = strings.Replace(text, "listen: 127.0.0.1:0", "listen: 127.0.0.1:1", 1)
+		}
+		write(t, config, text)
+		if err := p.Signal(syscall.SIGHUP); err != nil {
+			t.Fatal(err)
+		}
+		for deadline := time.Now().Add(timeout); !strings.Contains(p.Log(), c.want); time.Sleep(5 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("after SIGHUP no %q in\n%s", c.want, p.Log())
+			}
+		}
 	}
-	return report.Nodes[0].Boots[0].Cosigned[region]
 }
 
-func TestConfigurationErrors(t *testing.T) {
-	home, _ := newHome(t, 0)
-	good := "tenant: demo\nnode: edge-1\ndir: d\nlisten: 127.0.0.1:0\ntrust_root: trust-root.dsse\nfolder: published\n"
-	for name, c := range map[string]struct{ text, want string }{
-		"unknown key":      {good + "durabilty: none\n", "line 7"},
-		"wrong type":       {strings.Replace(good, "node: edge-1", "node: [1]", 1), "line 2"},
-		"not YAML":         {"tenant: [", "yaml"},
-		"empty":            {"", "empty"},
-		"two documents":    {good + "---\n" + good, "more than one"},
-		"no source":        {strings.Replace(good, "folder: published\n", "", 1), "either folder or regions"},
-		"both sources":     {good + "regions: [{name: eu, leaf: '127.0.0.1:1', key: k}]\n", "either folder or regions"},
-		"no login":         {strings.Replace(good, "folder: published", "regions: [{name: eu, leaf: '127.0.0.1:1', key: k}]", 1), "nats"},
-		"bad name":         {strings.Replace(good, "edge-1", "edge.1", 1), "node"},
-		"no port":          {strings.Replace(good, "127.0.0.1:0", "localhost", 1), "host:port"},
-		"no trust root":    {strings.Replace(good, "trust-root.dsse", "nowhere", 1), "trust_root"},
-		"not a trust root": {strings.Replace(good, "trust-root.dsse", "public.keys", 1), "trust_root"},
-		"duplicate key":    {good + "node: edge-2\n", "line 7"},
-		"another tenant":   {strings.Replace(good, "tenant: demo", "tenant: other", 1), "tenant"},
-		"no region key": {strings.Replace(good, "folder: published",
-			"nats: {user: u, password_file: good.yaml}\nregions: [{name: eu, leaf: '127.0.0.1:1', key: k}]", 1), "key of region eu"},
-		"nothing but a word": {"hello\n", "line 1"},
+// Two regions of three hub servers and two edges, each a process of its own, with
+// nothing between but TLS: a release goes out, everybody is counted, a server
+// that leads is killed, a node that is killed leaves the count.
+func TestRegionsOfThree(t *testing.T) {
+	ctx, cancel := context.WithTimeout(context.Background(), 3*timeout)
+	defer cancel()
+	f := newFleet(t, 3, "eu", "us")
+	if err := f.StartHubs(ctx); err != nil {
+		t.Fatal(err)
+	}
+	var urls []string
+	for i, home := range []string{"eu", "us"} {
+		node := fmt.Sprintf("edge-%d", i+1)
+		if err := f.Enrol(ctx, node, home, map[string]string{"region": home}); err != nil {
+			t.Fatal(err)
+		}
+		url, err := f.StartEdge(node)
+		if err != nil {
+			t.Fatal(err)
+		}
+		urls = append(urls, url)
+	}
+	if _, err := f.Publish(ctx, []fleetkit.Policy{allow(t, "ada")}, nil); err != nil {
+		t.Fatal(err)
+	}
+	for _, url := range urls {
+		decideUntil(t, url, "ada", policy.Allow)
+	}
+	counted(t, ctx, f, 2, 2)
+	if resp, err := http.Get(urls[0] + "/metrics"); err != nil || resp.StatusCode != 200 {
+		t.Errorf("metrics: %v %v", resp, err)
+	} else if text, _ := io.ReadAll(resp.Body); !strings.Contains(string(text), "holdfast_epoch 1\n") || !strings.Contains(string(text), `holdfast_decisions_total{verdict="allow"}`) {
+		t.Errorf("metrics:\n%s", text)
+	}
+
+	leader := leading(t, ctx, f, "eu")
+	f.Process(leader).End(syscall.SIGKILL)
+	if _, err := f.Publish(ctx, []fleetkit.Policy{allow(t, "bob")}, nil); err != nil {
+		t.Fatalf("publish without %s: %v", leader, err)
+	}
+	for _, url := range urls {
+		decideUntil(t, url, "bob", policy.Allow)
+	}
+	counted(t, ctx, f, 2, 2)
+	f.Process("edge-2").End(syscall.SIGKILL)
+	counted(t, ctx, f, 1, 2)
+	if code := f.Process("edge-1").End(syscall.SIGTERM); code != 0 {
+		t.Errorf("edge-1: exit code %d", code)
+	}
+}
+
+// counted waits until so many nodes of so many are counted.
+func counted(t *testing.T, ctx context.Context, f *fleetkit.Fleet, nodes, of int) {
+	t.Helper()
+	var last registry.InForce
+	err := f.WaitView(ctx, func(s *assembly.State) bool {
+		last = s.View().InForce
+		return last.Nodes == nodes && last.Of == of
+	})
+	if err != nil {
+		t.Fatalf("%v; want %d of %d", err, nodes, of)
+	}
+}
+
+// leading is the hub server that leads a region.
+func leading(t *testing.T, ctx context.Context, f *fleetkit.Fleet, region string) string {
+	t.Helper()
+	for {
+		for _, s := range f.Servers {
+			resp, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/metrics", s.Listen))
+			if s.Region != region || err != nil {
+				continue
+			}
+			text, err := io.ReadAll(resp.Body)
+			resp.Body.Close()
+			if err == nil && strings.Contains(string(text), fmt.Sprintf("holdfast_hub_leading{region=%q,tenant=\"bank\"} 1", region)) {
+				return s.Name
+			}
+		}
+		select {
+		case <-ctx.Done():
+			t.Fatalf("nobody leads %s", region)
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+func TestEdgeConfigurationErrors(t *testing.T) {
+	home := newHome(t)
+	f := newFleet(t, 1, "eu")
+	if _, _, err := assembly.EnrolNode(f.Layout, assembly.Enrol{Node: "n", Key: f.Keys[fleetkit.Enroller]}); err != nil {
+		t.Fatal(err)
+	}
+	enrolled, err := os.ReadFile(filepath.Join(f.Node("n"), "edge.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := home.Layout().Dir
+	folder := "tenant: demo\nnode: edge-1\ndir: d\nlisten: 127.0.0.1:0\ntrust_root: trust-root.dsse\nfolder: published\n"
+	leaf := string(enrolled)
+	for name, c := range map[string]struct{ dir, text, want string }{
+		"unknown key":          {dir, folder + "durabilty: none\n", "bad.yaml:7:1: unknown key \"durabilty\""},
+		"wrong type":           {dir, strings.Replace(folder, "node: edge-1", "node: [1]", 1), "bad.yaml:2:7: node: must be text"},
+		"not YAML":             {dir, "tenant: [", "bad.yaml:1"},
+		"empty":                {dir, "", "empty"},
+		"two documents":        {dir, folder + "---\n" + folder, "document"},
+		"no source":            {dir, strings.Replace(folder, "folder: published\n", "", 1), "either folder or regions"},
+		"both sources":         {dir, folder + "regions: []\nnats: {creds: trust-root.dsse}\n", "no use for nats"},
+		"bad name":             {dir, strings.Replace(folder, "edge-1", "edge.1", 1), "bad.yaml:2:7: node: \"edge.1\""},
+		"no port":              {dir, strings.Replace(folder, "127.0.0.1:0", "localhost", 1), "listen: \"localhost\" is not host:port"},
+		"no trust root":        {dir, strings.Replace(folder, "trust-root.dsse", "nowhere", 1), "bad.yaml:5:13: trust_root"},
+		"not a trust root":     {dir, strings.Replace(folder, "trust-root.dsse", "public.keys", 1), "trust_root: open trust root"},
+		"duplicate key":        {dir, folder + "node: edge-2\n", "bad.yaml:7:1: \"node\" twice"},
+		"another tenant":       {dir, strings.Replace(folder, "tenant: demo", "tenant: other", 1), "the trust root is of tenant \"demo\""},
+		"missing":              {dir, strings.Replace(folder, "listen: 127.0.0.1:0\n", "", 1), "listen is missing"},
+		"nothing but a word":   {dir, "hello\n", "bad.yaml:1:1"},
+		"a folder is no file":  {dir, strings.Replace(folder, "trust-root.dsse", "published", 1), "not a regular file"},
+		"no nats":              {f.Node("n"), leaf[:strings.Index(leaf, "nats:")], "nats is missing"},
+		"no creds":             {f.Node("n"), strings.Replace(leaf, "creds: node.creds", "creds: nowhere.creds", 1), "nats: creds:"},
+		"region twice":         {f.Node("n"), strings.Replace(leaf, "nats:", "", 1) + leaf[strings.Index(leaf, "nats:"):], "bad.yaml"},
+		"not a ledger's key":   {f.Node("n"), strings.Replace(leaf, "key: holdfast/", "key: nonsense/", 1), "not the verifier key of a ledger"},
+		"leaf and client":      {f.Node("n"), leaf + "  urls: [nats://127.0.0.1:4222]\n", "either a leaf node or a client"},
+		"a password in a URL":  {f.Node("n"), leaf + "  urls: ['nats://u:canary@127.0.0.1:4222']\n", "credentials go into creds"},
+		"not a NATS URL":       {f.Node("n"), leaf + "  urls: ['http://127.0.0.1']\n", "not a nats://"},
+		"unknown key of nats":  {f.Node("n"), leaf + "  user: u\n", "unknown key \"user\""},
+		"listen as a client":   {f.Node("n"), withoutLeafs(leaf) + "  urls: [nats://127.0.0.1:4222]\n  listen: 127.0.0.1:4333\n", "has no server of its own"},
+		"cannot be reached":    {f.Node("n"), withoutLeafs(leaf), "it cannot be reached"},
+		"workload without one": {f.Node("n"), leaf + "  workloads: [{user: app}]\n", "password_file is missing"},
 	} {
-		file := write(t, filepath.Join(home.Layout().Dir, "bad.yaml"), c.text)
+		file := write(t, filepath.Join(c.dir, "bad.yaml"), c.text)
 		var stderr bytes.Buffer
 		code := run(context.Background(), []string{"edge", "--config", file, "--check"}, nil, io.Discard, &stderr)
-		if code != 2 || !strings.Contains(stderr.String(), c.want) {
+		if code != 2 || !strings.Contains(stderr.String(), c.want) || strings.Contains(stderr.String(), "canary") {
 			t.Errorf("%s: exit code %d, %q; want %q", name, code, stderr.String(), c.want)
 		}
 	}
-	file := write(t, filepath.Join(home.Layout().Dir, "good.yaml"), good)
-	if code := run(context.Background(), []string{"edge", "--config", file, "--check"}, nil, io.Discard, io.Discard); code != 0 {
-		t.Errorf("a good configuration: exit code %d", code)
+	for _, file := range []string{write(t, filepath.Join(dir, "good.yaml"), folder), filepath.Join(f.Node("n"), "edge.yaml")} {
+		var stderr bytes.Buffer
+		if code := run(context.Background(), []string{"edge", "--config", file, "--check"}, nil, io.Discard, &stderr); code != 0 {
+			t.Errorf("a good configuration: exit code %d, %s", code, stderr.String())
+		}
 	}
-	if _, err := os.Stat(edge.JournalDir(filepath.Join(home.Layout().Dir, "d"))); err == nil {
+	if _, err := os.Stat(edge.JournalDir(filepath.Join(dir, "d"))); err == nil {
 		t.Error("--check started something")
 	}
 }
 
+// withoutLeafs takes the leafs of the only region out of an edge's configuration.
+func withoutLeafs(text string) string {
+	begin, end := strings.Index(text, "    leafs:"), strings.Index(text, "nats:")
+	return text[:begin] + text[end:]
+}
+
 func TestHubConfigurationErrors(t *testing.T) {
-	home, _ := newHome(t, 1)
-	dir := home.Layout().Dir
-	write(t, filepath.Join(dir, "password"), "secret\n")
+	f := newFleet(t, 3, "eu", "us")
+	dir := f.Hub("us-2")
+	raw, err := os.ReadFile(filepath.Join(dir, "hub.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	good := string(raw)
 	write(t, filepath.Join(dir, "empty"), "\n")
-	good := "tenant: demo\nregion: eu\ndir: d\npublic_keys: public.keys\nnats: {user: demo, password_file: password}\n"
+	replace := func(old, new string) string {
+		if !strings.Contains(good, old) {
+			t.Fatalf("no %q in\n%s", old, good)
+		}
+		return strings.Replace(good, old, new, 1)
+	}
 	for name, c := range map[string]struct{ text, want string }{
-		"good":           {good, ""},
-		"unknown key":    {good + "peer: us\n", "line 6"},
-		"no keys":        {strings.Replace(good, "public.keys", "nowhere", 1), "public_keys"},
-		"its own peer":   {good + "peers: [us, eu]\n", "region itself"},
-		"no such port":   {good + "leaf_port: 65536\n", "leaf_port"},
-		"negative port":  {good + "client_port: -1\n", "client_port"},
-		"bad join":       {good + "join: nowhere\n", "host:port"},
-		"no password":    {strings.Replace(good, "password}", "nowhere}", 1), "password_file"},
-		"empty password": {strings.Replace(good, "password}", "empty}", 1), "password_file"},
+		"good":                     {good, ""},
+		"unknown key":              {good + "peer: us\n", "unknown key \"peer\""},
+		"its own peer":             {replace("peers:\n  - eu\n", "peers: [eu, us]\n"), "us is this region itself"},
+		"no such port":             {replace("client_port: ", "client_port: 9"), "client_port"},
+		"open without TLS":         {withoutTLS(replace("host: 127.0.0.1", "host: 0.0.0.0")), "is not loopback, and there is no tls"},
+		"another region's key":     {replace("region: us", "region: eu"), "heartbeat key is that of region us"},
+		"no heartbeat key":         {replace("    heartbeat_key: heartbeat.key\n", ""), "heartbeat_key is missing"},
+		"no cluster secret":        {replace("  cluster_secret: cluster.secret\n", ""), "cluster_secret is missing"},
+		"an empty secret":          {replace("cluster_secret: cluster.secret", "cluster_secret: empty"), "the file is empty"},
+		"urls and trust":           {good + "  urls: [nats://127.0.0.1:4222]\n", "is for an embedded server"},
+		"no_domain without urls":   {good + "  no_domain: true\n", "goes with urls"},
+		"replicas without servers": {good + "  replicas: 5\n", "5 replicas on 3 servers"},
+		"a webhook that is none":   {good + "alarms: {webhook: mailto:x}\n", "not an http or https URL"},
+		"too fast a heartbeat":     {good + "heartbeat: 1ms\n", "heartbeat"},
+		"a key others may read":    {replace("heartbeat_key: heartbeat.key", "heartbeat_key: ../us-2/open.key"), "open to others"},
+		"not the trust of NATS":    {replace("trust: nats-trust.json", "trust: ca.pem"), "not the trust of a NATS operator"},
+		"another tenant":           {replace("- name: bank", "- name: other"), "the trust root is of tenant \"bank\""},
 	} {
-		file := write(t, filepath.Join(dir, "hub.yaml"), c.text)
+		if name == "a key others may read" {
+			key, err := os.ReadFile(filepath.Join(dir, "heartbeat.key"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(dir, "open.key"), key, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		file := write(t, filepath.Join(dir, "bad.yaml"), c.text)
 		var stderr bytes.Buffer
 		code := run(context.Background(), []string{"hub", "--config", file, "--check"}, nil, io.Discard, &stderr)
 		if (code == 0) != (c.want == "") || code != 0 && code != 2 || !strings.Contains(stderr.String(), c.want) {
 			t.Errorf("%s: exit code %d, %q; want %q", name, code, stderr.String(), c.want)
 		}
 	}
+}
+
+// withoutTLS takes tls out of a hub's configuration.
+func withoutTLS(text string) string {
+	begin := strings.Index(text, "  tls:")
+	end := strings.Index(text, "  host:")
+	return text[:begin] + text[end:]
 }
 
 func TestUsage(t *testing.T) {

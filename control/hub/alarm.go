@@ -39,7 +39,7 @@ type Alarm struct {
 // alarms compares what should be raised with what is.
 func (h *Hub) alarms(now time.Time) {
 	h.mu.Lock()
-	holding := alarms(h.fleet, h.fleet.Attested(h.attestations, now))
+	holding := alarms(h.fleet, h.fleet.Attested(h.attestations, now), now)
 	h.mu.Unlock()
 	for id, a := range holding {
 		if _, is := h.raised[id]; is {
@@ -65,8 +65,11 @@ func (h *Hub) tell(a Alarm, now time.Time) {
 	}
 }
 
+// firstWord is how long a node that was enrolled may take to be heard.
+const firstWord = 5 * time.Minute
+
 // alarms are all that hold now, by ID.
-func alarms(f *registry.Fleet, attested []registry.Attested) map[string]Alarm {
+func alarms(f *registry.Fleet, attested []registry.Attested, now time.Time) map[string]Alarm {
 	out := map[string]Alarm{}
 	raise := func(kind, node string, epoch uint64, format string, args ...any) {
 		id := kind + "/" + node
@@ -81,6 +84,9 @@ func alarms(f *registry.Fleet, attested []registry.Attested) map[string]Alarm {
 		if n.Distrusted != "" {
 			raise(AlarmDistrusted, name, 0, "%s", n.Distrusted)
 		}
+		if n.Away && n.At.IsZero() && now.Sub(time.Unix(0, n.Node.Created)) < firstWord {
+			continue // it has just been enrolled
+		}
 		if n.Away {
 			raise(AlarmAway, name, 0, "not heard since %s", since(n.At))
 			continue
@@ -94,7 +100,7 @@ func alarms(f *registry.Fleet, attested []registry.Attested) map[string]Alarm {
 		if a.Second.Disagreed > 0 {
 			raise(AlarmSecond, name, a.Epoch, "the second engine disagreed on %d of %d decisions", a.Second.Disagreed, a.Second.Samples)
 		}
-		if a.Staleness == "stale" {
+		if a.Staleness == "stale" && !a.Enforced.IsZero() {
 			raise(AlarmStale, name, 0, "has heard no heartbeat for its lease")
 		}
 		if a.Refused != "" && newest != nil && a.Epoch < newest.Epoch {

@@ -110,7 +110,7 @@ func New(cfg Config) (*Hub, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
-	cfg.Log = cfg.Log.With("region", cfg.Region, "server", cfg.Server)
+	cfg.Log = cfg.Log.With("server", cfg.Server)
 	return &Hub{
 		cfg: cfg, changed: make(chan struct{}, 1), began: time.Now(), fleet: registry.NewFleet(cfg.Root),
 		attestations: map[string][]registry.Stored{}, activations: map[uint64]map[string][]registry.Stored{},

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"reflect"
 	"runtime"
 	"sync"
 	"time"
@@ -54,9 +55,11 @@ type EdgeConfig struct {
 	Enrolment []byte
 	// JournalFS is the seam for failing disks; nil means the operating system's.
 	JournalFS journal.FS
-	// LogLevel is what the configuration file asks for.
-	LogLevel string
-	Log      *slog.Logger
+	// LogLevel is what the configuration file asks for; SetLogLevel, if set, is
+	// called when a reload changes it.
+	LogLevel    string
+	SetLogLevel func(string)
+	Log         *slog.Logger
 }
 
 // An Edge is one running node. Close stops it.
@@ -68,6 +71,7 @@ type Edge struct {
 	cancel   context.CancelFunc
 	running  sync.WaitGroup
 	log      *slog.Logger
+	cfg      EdgeConfig
 }
 
 // StartEdge opens the node's folder and answers on Listen. It does not wait
@@ -79,7 +83,7 @@ func StartEdge(ctx context.Context, cfg EdgeConfig) (_ *Edge, err error) {
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("node %s: %w", cfg.Node, err)
 	}
-	e := &Edge{log: cfg.Log}
+	e := &Edge{log: cfg.Log, cfg: cfg}
 	defer func() {
 		if err != nil {
 			e.Close()
@@ -147,6 +151,30 @@ func (e *Edge) NATS() string {
 
 // Node is the node itself.
 func (e *Edge) Node() *edge.Node { return e.node }
+
+// Ready returns why the node only denies, or nil.
+func (e *Edge) Ready() error { return e.node.Ready() }
+
+// Reload reads the configuration again and takes what can change while the edge
+// runs: the log level. What needs a restart is an error, and changes nothing.
+func (e *Edge) Reload(file string) error {
+	next, err := ReadEdgeConfig(file)
+	if err != nil {
+		return err
+	}
+	level := next.LogLevel
+	have := e.cfg
+	for _, c := range []*EdgeConfig{&have, &next} {
+		c.LogLevel, c.SetLogLevel, c.Log, c.Worker, c.Enrolment, c.Root = "", nil, nil, "", nil, nil
+	}
+	if !reflect.DeepEqual(have, next) {
+		return errors.New("what changed beside log, trust_root and enrolment needs a restart; roots and enrolments come from the regions")
+	}
+	if e.cfg.SetLogLevel != nil {
+		e.cfg.SetLogLevel(level)
+	}
+	return nil
+}
 
 // Close stops taking requests, lets those in flight finish, waits a bounded time
 // for the regions to counter-sign what was answered, writes the closing

@@ -231,12 +231,12 @@ func TestDecisionIsRecordedBeforeItIsAnswered(t *testing.T) {
 	var kinds []string
 	for _, r := range o.records() {
 		kinds = append(kinds, r.Kind.String())
-		if r.Seq == yes.Seq && (r.Decision.RequestID != "r1" || r.Decision.Verdict != policy.Allow || r.Decision.Activation != 2 ||
+		if r.Seq == yes.Seq && (r.Decision.RequestID != "r1" || r.Decision.Verdict != policy.Allow || r.Decision.Activation != 3 ||
 			!strings.Contains(string(r.Decision.Request.Bytes), `"ada"`) || r.Decision.Runs[0].Fuel == 0) {
 			t.Errorf("record of the first answer: %+v", r.Decision)
 		}
 	}
-	if got := strings.Join(kinds, " "); got != "boot activation decision decision" {
+	if got := strings.Join(kinds, " "); got != "boot admin activation decision decision" {
 		t.Errorf("records: %s", got)
 	}
 }

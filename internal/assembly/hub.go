@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"reflect"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -58,9 +60,11 @@ type HubConfig struct {
 	Webhook string
 	// Beat is the time between heartbeats, 0 is the default.
 	Beat time.Duration
-	// LogLevel is what the configuration file asks for.
-	LogLevel string
-	Log      *slog.Logger
+	// LogLevel is what the configuration file asks for; SetLogLevel, if set, is
+	// called when a reload changes it.
+	LogLevel    string
+	SetLogLevel func(string)
+	Log         *slog.Logger
 }
 
 // TenantConfig is a tenant on a hub.
@@ -92,7 +96,7 @@ type Hub struct {
 	cfg      HubConfig
 	nats     *embed.Server // nil when the user runs the servers
 	tenants  []*tenant
-	webhook  *hub.Webhook // nil for none
+	webhook  atomic.Pointer[runningWebhook] // nil for none
 	http     *http.Server
 	listener net.Listener
 	cancel   context.CancelFunc
@@ -121,10 +125,8 @@ func StartHub(ctx context.Context, cfg HubConfig) (_ *Hub, err error) {
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, err
 	}
-	if cfg.Webhook != "" {
-		if h.webhook, err = hub.NewWebhook(cfg.Webhook, cfg.Log); err != nil {
-			return nil, err
-		}
+	if err := h.setWebhook(cfg.Webhook); err != nil {
+		return nil, err
 	}
 	if len(cfg.URLs) == 0 {
 		if h.nats, err = embed.Hub(ctx, h.embedded()); err != nil {
@@ -172,9 +174,6 @@ func (h *Hub) run() {
 	h.cancel = cancel
 	for _, t := range h.tenants {
 		h.running.Go(func() { t.run(ctx) })
-	}
-	if h.webhook != nil {
-		h.running.Go(func() { h.webhook.Run(ctx) })
 	}
 	if h.listener == nil {
 		return
@@ -228,6 +227,68 @@ func (h *Hub) WaitReady(ctx context.Context) error {
 	}
 }
 
+// runningWebhook is a webhook that delivers until stop.
+type runningWebhook struct {
+	*hub.Webhook
+	stop func()
+}
+
+// setWebhook has alarms go to a URL, "" to none; those that wait for the one
+// before are given up.
+func (h *Hub) setWebhook(to string) error {
+	var next *runningWebhook
+	if to != "" {
+		w, err := hub.NewWebhook(to, h.cfg.Log)
+		if err != nil {
+			return err
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		var delivering sync.WaitGroup
+		delivering.Go(func() { w.Run(ctx) })
+		next = &runningWebhook{w, func() { cancel(); delivering.Wait() }}
+	}
+	if before := h.webhook.Swap(next); before != nil {
+		before.stop()
+	}
+	return nil
+}
+
+// Reload reads the configuration again and takes what can change while the
+// server runs: the log level and the webhook. What needs a restart is an error,
+// and changes nothing.
+func (h *Hub) Reload(file string) error {
+	next, err := ReadHubConfig(file)
+	if err != nil {
+		return err
+	}
+	level, webhook := next.LogLevel, next.Webhook
+	have, changed := h.cfg, tenantsText(h.cfg.Tenants) != tenantsText(next.Tenants)
+	for _, c := range []*HubConfig{&have, &next} {
+		c.LogLevel, c.SetLogLevel, c.Log, c.Webhook, c.Tenants = "", nil, nil, "", nil
+	}
+	if !reflect.DeepEqual(have, next) || changed {
+		return errors.New("what changed beside log and alarms needs a restart")
+	}
+	if h.cfg.SetLogLevel != nil {
+		h.cfg.SetLogLevel(level)
+	}
+	return h.setWebhook(webhook)
+}
+
+// tenantsText is what a restart is needed for when it changes. Trust roots beyond
+// the first come from the region itself.
+func tenantsText(tenants []TenantConfig) string {
+	var text strings.Builder
+	for _, t := range tenants {
+		key := ""
+		if t.Heartbeat != nil {
+			key = t.Heartbeat.ID
+		}
+		fmt.Fprintln(&text, t.Name, t.Creds, t.Root.Version, key)
+	}
+	return text.String()
+}
+
 // Server is the embedded NATS server; nil when the user runs the servers.
 func (h *Hub) Server() *embed.Server { return h.nats }
 
@@ -267,6 +328,7 @@ func (h *Hub) Close() error {
 		h.cancel()
 	}
 	h.running.Wait()
+	_ = h.setWebhook("") // cannot fail
 	for _, t := range h.tenants {
 		t.close()
 	}

@@ -69,8 +69,8 @@ func (c hubCollector) Collect(to chan<- prometheus.Metric) {
 		ledgerSize.emit(to, float64(s.Records), name, region)
 		ledgerBad.emit(to, float64(s.Evidence), name, region)
 	}
-	if c.webhook != nil {
-		sent, failed, dropped := c.webhook.Counts()
+	if w := c.webhook.Load(); w != nil {
+		sent, failed, dropped := w.Counts()
 		webhookSent.emit(to, float64(sent), "sent")
 		webhookSent.emit(to, float64(failed), "failed")
 		webhookSent.emit(to, float64(dropped), "dropped")

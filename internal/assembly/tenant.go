@@ -122,8 +122,8 @@ func (t *tenant) alarm(a hub.Alarm) {
 			t.log.Warn("alarm not published", "id", a.ID, "err", err)
 		}
 	}
-	if t.hub.webhook != nil {
-		t.hub.webhook.Alarm(a)
+	if w := t.hub.webhook.Load(); w != nil {
+		w.Alarm(a)
 	}
 }
 

@@ -98,6 +98,10 @@ func (s *Stream) Ensure(ctx context.Context, c StreamConfig) error {
 	return nil
 }
 
+// wrongLastInFlight is what a replicated stream says when another message on the
+// subject is on its way: the sender lost a race that is not decided on disk yet.
+const wrongLastInFlight = 10164
+
 // Append stores data as the next message of subject if the subject's last
 // message is the one at sequence fence (0: there is none), and returns its
 // sequence. A nil error means that this stream has it on disk. Otherwise the
@@ -106,7 +110,7 @@ func (s *Stream) Ensure(ctx context.Context, c StreamConfig) error {
 func (s *Stream) Append(ctx context.Context, subject string, data []byte, fence uint64) (uint64, error) {
 	seq, err := s.publish(ctx, subject, data, jetstream.WithExpectLastSequencePerSubject(fence))
 	var api *jetstream.APIError
-	if errors.As(err, &api) && api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence {
+	if errors.As(err, &api) && (api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence || api.ErrorCode == wrongLastInFlight) {
 		return 0, &FenceError{Subject: subject, Fence: fence}
 	}
 	return seq, err

@@ -114,6 +114,9 @@ function check(p: usize, end: usize, count: u64, pairs: bool, depth: u32): usize
 
 function isUTF8(p: usize, n: u32): bool {
   const end = p + n;
+  for (; end - p >= 32; p += 32) {
+    if (((load<u64>(p) | load<u64>(p, 8) | load<u64>(p, 16) | load<u64>(p, 24)) & 0x8080808080808080) != 0) return isWideUTF8(p, end);
+  }
   for (; end - p >= 8; p += 8) {
     if ((load<u64>(p) & 0x8080808080808080) != 0) return isWideUTF8(p, end);
   }

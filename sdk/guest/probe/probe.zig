@@ -26,7 +26,7 @@ pub fn decide(request: Value, d: *Decision) void {
 
     if (holdfast.equal(what, "say")) return say(d, a, it.int() orelse 0, times);
     if (holdfast.equal(what, "reasons")) return reasons(d, a, times);
-    if (what.len == 0) return;
+    if (what.len == 0 or holdfast.equal(what, "nothing")) return;
     if (holdfast.equal(what, "kind")) return kind(d, it);
     if (holdfast.equal(what, "kept")) return kept(d);
     if (holdfast.equal(what, "request")) return all(d, request);

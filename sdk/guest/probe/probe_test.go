@@ -434,6 +434,20 @@ func TestBounds(t *testing.T) {
 	})
 }
 
+// TestLongestOnDefaultFuel: the check of what comes in leaves room for a policy.
+func TestLongestOnDefaultFuel(t *testing.T) {
+	input, err := wire.Marshal(object{"context": object{"text": strings.Repeat("x", abi.MaxInput-32)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	each(t, func(t *testing.T, l language) {
+		result, err := newProbe(t, l, nil).module.Call(abi.Call{Input: input})
+		if err != nil || result.Fuel > abi.DefaultFuel/2 {
+			t.Errorf("%d bytes: %d units, %v", len(input), result.Fuel, err)
+		}
+	})
+}
+
 // TestMalformed: every document that is no single well-formed item is refused,
 // among them every cut of a good one, and its cuts beside the end of memory.
 func TestMalformed(t *testing.T) {

@@ -176,6 +176,12 @@ fn check(mut at: usize, end: usize, count: u64, pairs: bool, depth: u32) -> usiz
 fn is_utf8(at: usize, len: usize) -> bool {
     const HIGH: u64 = 0x8080_8080_8080_8080;
     let (mut p, end) = (at, at + len);
+    while end - p >= 32 {
+        if (load::<u64>(p) | load::<u64>(p + 8) | load::<u64>(p + 16) | load::<u64>(p + 24)) & HIGH != 0 {
+            return is_wide_utf8(at, len);
+        }
+        p += 32;
+    }
     while end - p >= 8 {
         if load::<u64>(p) & HIGH != 0 {
             return is_wide_utf8(at, len);

@@ -171,7 +171,7 @@ void policy_decide(hf_value request, hf_decision *d) {
 
   if (hf_equal(what, HF("say"))) return say(d, it, n);
   if (hf_equal(what, HF("reasons"))) return reasons(d, it, n);
-  if (what.len == 0) return;
+  if (what.len == 0 || hf_equal(what, HF("nothing"))) return;
   if (hf_equal(what, HF("kind"))) return kind(d, it);
   if (hf_equal(what, HF("kept"))) return kept(d);
   if (hf_equal(what, HF("request"))) return all_of(d, request);
