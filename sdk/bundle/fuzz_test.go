@@ -17,6 +17,13 @@ func FuzzOpenPackage(f *testing.F) {
 	}
 	f.Add(raw, true)
 	f.Add(file, false)
+	for _, hostile := range hostileFiles(file) {
+		if len(hostile) < 10_000 {
+			f.Add(hostile, false)
+		}
+	}
+	exactly, _ := encode(f, exact())
+	f.Add(exactly, false)
 	f.Fuzz(func(t *testing.T, b []byte, compress bool) {
 		if compress { // so that the fuzzer gets behind the compression
 			b = wire.Compress(b)

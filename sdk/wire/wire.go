@@ -120,12 +120,19 @@ func Compress(data []byte) []byte { return encoder().EncodeAll(data, nil) }
 // minWindow is the smallest window that RFC 8878 lets a frame ask for, with room.
 const minWindow = 64 << 10
 
-// Decompress returns the content of one frame, which must be at most max bytes
-// long, or ErrTooLarge. Memory stays in proportion to max.
+// ErrFrame is returned for what is not exactly one Zstandard frame as Compress
+// writes it: a skippable one, one that wants a dictionary, more behind the first.
+var ErrFrame = errors.New("not one Zstandard frame")
+
+// Decompress returns the content of exactly one frame, which must be at most max
+// bytes long, or ErrTooLarge. Memory stays in proportion to max.
 func Decompress(frame []byte, max int) ([]byte, error) {
 	var h zstd.Header
 	if err := h.Decode(frame); err != nil {
 		return nil, fmt.Errorf("zstd header: %w", err)
+	}
+	if err := oneFrame(frame, &h); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrFrame, err)
 	}
 	if h.HasFCS && h.FrameContentSize > uint64(max) {
 		return nil, fmt.Errorf("frame of %d bytes, bound %d: %w", h.FrameContentSize, max, ErrTooLarge)
@@ -143,4 +150,39 @@ func Decompress(frame []byte, max int) ([]byte, error) {
 		return nil, fmt.Errorf("zstd: %w", err)
 	}
 	return out, nil
+}
+
+// oneFrame follows the frame's blocks by their headers (RFC 8878, 3.1.1.2) and
+// returns an error unless the first frame has content and ends where the bytes do.
+func oneFrame(frame []byte, h *zstd.Header) error {
+	switch {
+	case h.Skippable:
+		return errors.New("a skippable frame")
+	case h.DictionaryID != 0:
+		return fmt.Errorf("it wants dictionary %d", h.DictionaryID)
+	}
+	const rle = 1
+	at := h.HeaderSize
+	for last := false; !last; {
+		if at+3 > len(frame) {
+			return errors.New("cut off")
+		}
+		header := uint32(frame[at]) | uint32(frame[at+1])<<8 | uint32(frame[at+2])<<16
+		last = header&1 != 0
+		size := int(header >> 3)
+		if header>>1&3 == rle {
+			size = 1
+		}
+		at += 3 + size
+	}
+	if h.HasCheckSum {
+		at += 4
+	}
+	switch {
+	case at > len(frame):
+		return errors.New("cut off")
+	case at < len(frame):
+		return fmt.Errorf("%d bytes behind its end", len(frame)-at)
+	}
+	return nil
 }
