@@ -87,7 +87,7 @@ func TestTextsInPieces(t *testing.T) {
 func TestUnsortedInput(t *testing.T) {
 	native(t, func(t *testing.T, l language) {
 		p := newProbe(t, l, nil)
-		const context = "\x67context\xa1\x62do\x67nothing"
+		const context = "\x67context\xa0"
 		for doc, trap := range map[string]string{
 			"\xa2\x61a\x01" + context: "", "\xa2" + context + "\x61a\x01": "guest_error", "\xa2" + context + context: "guest_error",
 			"\xa3\x61a\x01\x61b\x01" + context: "", "\xa3\x61b\x01\x61a\x01" + context: "guest_error", "\xa3\x62aa\x01\x61b\x01" + context: "guest_error",
@@ -109,7 +109,7 @@ func TestUnsortedInput(t *testing.T) {
 // TestMalformedBeside has what is not well-formed beside a request that would be
 // answered without it.
 func TestMalformedBeside(t *testing.T) {
-	const asked = "\x67context\xa1\x62do\x67nothing"
+	const asked = "\x67context\xa0"
 	bad := []string{
 		"\x62a", "\x77abc", "\x19\x01", "\x1b\x00", "\x82\x01", "\xa1\x61a", "\xa1", "\xc1\x01", "\x41\x01", "\x9f\xff", "\xa1\x01\x01", "\xf7", "\xf8\x20", "\xf8\x14", "\xff", "\x1c", "\xe0", "\xf3",
 		"\x1b\x80\x00\x00\x00\x00\x00\x00\x00", "\x3b\x80\x00\x00\x00\x00\x00\x00\x00",
