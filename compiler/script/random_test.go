@@ -123,3 +123,24 @@ func TestMutations(t *testing.T) {
 		t.Errorf("seed %d: only %d answered", seed, answered)
 	}
 }
+
+// TestHeap: blocks of all sizes, given back and taken again, never overlap. It
+// runs at the start, where there is fuel for it.
+func TestHeap(t *testing.T) {
+	m, err := compile(t, map[string]string{"policy.ts": `let seed = 7
+const random = (n: number) => (seed = (seed * 48271) % 2147483647) % n
+const held: Uint8Array[] = []
+for (let i = 1; i < 12000; i++) {
+  const at = random(60), old = held[at]
+  if (old && (old[0] !== at || old[old.length - 1] !== at || old[old.length >> 1] !== at)) throw new Error("a block of " + old.length + " was overwritten")
+  held[at] = undefined as any
+  if (random(3) > 0) held[at] = new Uint8Array(1 + random(1 << (1 + random(12)))).fill(at)
+}
+export const decide = () => ({ verdict: "allow" })`})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := load(t, m.Wasm, nil, nil, nil); err != nil {
+		t.Error(err)
+	}
+}
