@@ -2,17 +2,20 @@ package edge_test
 
 import (
 	"context"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/holdfast-policy/holdfast/runtime/edge"
+	"github.com/holdfast-policy/holdfast/runtime/journal"
 	"github.com/holdfast-policy/holdfast/sdk/abi"
 	"github.com/holdfast-policy/holdfast/sdk/audit"
 	"github.com/holdfast-policy/holdfast/sdk/bundle"
@@ -624,5 +627,84 @@ func TestCollect(t *testing.T) {
 	m.wait("a way back", func() bool { return m.Metrics().WarmBack })
 	if a := m.ask(); a.Reasons[0].Code != "v9" {
 		t.Errorf("%+v", a)
+	}
+}
+
+// A bound of the release's is a bound of every call, whatever the package says.
+func TestMaxFuel(t *testing.T) {
+	w, n := started(t)
+	ref := w.publish(w.unruly())
+	ref.Params, ref.Fuel = map[string]any{"mode": int64(1)}, 2_000_000
+	r := w.release(2, ref)
+	r.Limits.MaxFuel = 500_000
+	r.Points[0].Limits.MaxFuel = 100_000
+	w.put(r)
+	n.waitEpoch(2)
+	for point, most := range map[string]uint64{policy.PointCustom: 100_000, policy.PointAgentStop: 500_000} {
+		before := n.Metrics().Fuel
+		n.askAt(point, `{"document":1}`)
+		if used := n.Metrics().Fuel - before; used > most || used < most/2 {
+			t.Errorf("%s: %d units, at most %d", point, used, most)
+		}
+	}
+}
+
+// brokenDisk fails every write of the journal's while it is on.
+type brokenDisk struct {
+	journal.FS
+	on *atomic.Bool
+}
+
+func (d brokenDisk) OpenFile(name string, flag int, perm os.FileMode) (journal.File, error) {
+	f, err := d.FS.OpenFile(name, flag, perm)
+	return brokenFile{f, d.on}, err
+}
+
+type brokenFile struct {
+	journal.File
+	on *atomic.Bool
+}
+
+func (f brokenFile) WriteAt(p []byte, off int64) (int, error) {
+	if f.on.Load() {
+		return 0, syscall.ENOSPC
+	}
+	return f.File.WriteAt(p, off)
+}
+
+// A step back does not wait for a disk that takes no record: what was stepped
+// back from decides no more, and the reopened journal has the step.
+func TestStepBackWithoutJournal(t *testing.T) {
+	w := newWorld(t)
+	broken := &atomic.Bool{}
+	w.put(w.release(1, w.publish(says(policy.Deny, 1))))
+	n := w.start(func(c *edge.Config) { c.JournalFS = brokenDisk{journal.OS(), broken} })
+	n.waitEpoch(1)
+	r := w.release(2, w.publish(says(policy.Allow, 2)))
+	r.Rings = ringOf("all")
+	r.Points[0].OnLogFailure = policy.FailAllowFlagged
+	w.put(r)
+	w.order(r, 1, bundle.RolloutRunning, bundle.PhaseActive)
+	n.waitEpoch(2)
+	broken.Store(true)
+	if a := n.ask(); a.Verdict != policy.Allow || a.Recorded {
+		t.Fatalf("%+v", a)
+	}
+	n.Deliver(w.orderOf(r, 2, bundle.RolloutHalted))
+	n.wait("the step back", func() bool { return n.Status().Fallback })
+	if a := n.ask(); a.Verdict != policy.Deny || a.Recorded {
+		t.Fatalf("%+v", a)
+	}
+	broken.Store(false)
+	n.wait("the journal again", func() bool { return n.Ready() == nil })
+	n.admin("none")
+	last := (*audit.ActivationRecord)(nil)
+	for _, rec := range n.records() {
+		if rec.Kind == audit.KindActivation {
+			last = rec.Activation
+		}
+	}
+	if last == nil || !last.Fallback || last.Epoch != 2 {
+		t.Errorf("%+v", last)
 	}
 }
