@@ -2,6 +2,7 @@ package edge_test
 
 import (
 	"context"
+	"encoding/binary"
 	"os"
 	"path/filepath"
 	"slices"
@@ -65,7 +66,7 @@ func TestRollout(t *testing.T) {
 	if a := n.ask(); a.Verdict != policy.Deny {
 		t.Errorf("%+v", a)
 	}
-	w.order(r, 3, bundle.RolloutHalted)
+	w.order(r, 3, bundle.RolloutHalted, bundle.PhaseActive, bundle.PhaseWaiting)
 	n.waitFallback(2)
 	a := n.ask()
 	if a.Verdict != policy.Allow || a.Epoch != 2 {
@@ -98,7 +99,7 @@ func TestOrders(t *testing.T) {
 	r.Rings = ringOf("all")
 	w.put(r)
 	n.wait("candidate", func() bool { return n.Status().Candidate != "" })
-	n.Deliver(w.orderOf(r, 5, bundle.RolloutHalted))
+	n.Deliver(w.orderOf(r, 5, bundle.RolloutHalted, bundle.PhaseActive))
 	n.Deliver(w.orderOf(r, 4, bundle.RolloutComplete))
 	n.Deliver(w.orderOf(r, 3, bundle.RolloutRunning, bundle.PhaseActive))
 	other := w.release(2, w.publish(says(policy.Deny, 9)))
@@ -134,7 +135,7 @@ func TestAwayNode(t *testing.T) {
 		if epoch == 6 {
 			state = bundle.RolloutHalted
 		}
-		w.order(r, 1, state)
+		w.order(r, 1, state, bundle.PhaseActive)
 	}
 	n = w.start(nil)
 	n.waitEpoch(5)
@@ -706,5 +707,41 @@ func TestStepBackWithoutJournal(t *testing.T) {
 	}
 	if last == nil || !last.Fallback || last.Epoch != 2 {
 		t.Errorf("%+v", last)
+	}
+}
+
+// The second engine's memory is bounded: points take turns.
+func TestSecondEngineTakesTurns(t *testing.T) {
+	w := newWorld(t)
+	r := w.release(1, w.publish(says(policy.Allow, 1)))
+	r.LivePerMillion = 1_000_000
+	for i := range r.Points { // as if each was large
+		pkg := says(policy.Allow, 10+i)
+		body := append([]byte{1, 'x'}, make([]byte, 600<<10)...) // a custom section
+		pkg.Module = slices.Concat(pkg.Module, []byte{0}, binary.AppendUvarint(nil, uint64(len(body))), body)
+		r.Points[i].Packages = []bundle.PackageRef{w.publish(pkg)}
+	}
+	w.put(r)
+	n := w.start(nil)
+	n.waitEpoch(1)
+	askBoth := func() (m edge.Metrics) {
+		have := n.Metrics()
+		n.askAt(policy.PointCustom, `{"document":1}`)
+		n.askAt(policy.PointAgentStop, `{"document":1}`)
+		n.wait("two looks", func() bool {
+			m = n.Metrics()
+			return m.Second+m.SecondSkipped+m.SecondFailed == have.Second+have.SecondSkipped+have.SecondFailed+2
+		})
+		return m
+	}
+	if m := askBoth(); m.Second != 2 || m.SecondSkipped != 0 { // the second point takes the first one's place
+		t.Errorf("%+v", m)
+	}
+	if m := askBoth(); m.Second != 3 || m.SecondSkipped != 1 { // too soon for another turn
+		t.Errorf("%+v", m)
+	}
+	w.advance(2 * time.Second)
+	if m := askBoth(); m.Second != 4 || m.SecondSkipped != 2 || m.SecondFailed != 0 {
+		t.Errorf("%+v", m)
 	}
 }
