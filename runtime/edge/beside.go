@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -25,6 +26,13 @@ const (
 	shadowSamples = 8 // records of differences, for one candidate
 
 	defaultPerMillion = 10_000
+
+	// The second engine's modules occupy some forty times their packages. It keeps
+	// those of as many points open as fit secondBudget, or of one; another point
+	// takes the place of the one that waited longest, at most once in secondTurn.
+	// Points that are larger alone are run again only when the release says how often.
+	secondBudget = 1 << 20
+	secondTurn   = time.Second
 )
 
 // beside is a decision that is to be made once more.
@@ -120,8 +128,16 @@ type second struct {
 
 	mu     sync.Mutex // guards what follows; held by one worker at a time
 	engine *engine.Engine
-	twin   *loader.Twin
-	of     *decide.Set // whose modules the twin opens
+	of     *decide.Set // whose modules the twins open
+	twins  []*twin     // the one that was opened first is the first
+	turned time.Time   // when one last took another's place
+}
+
+// twin is one point on the second engine.
+type twin struct {
+	*loader.Twin
+	point string
+	size  uint64 // of its packages
 }
 
 func (n *Node) secondLater(l *live, point *decide.Point, a *asked) {
@@ -149,6 +165,10 @@ func (n *Node) evaluateSecond(ctx context.Context, b beside) {
 	}
 	first := b.l.set.Points[b.point]
 	point, err := n.secondPoint(ctx, b.l, b.point)
+	if err == nil && point == nil {
+		n.count.secondSkipped.Add(1)
+		return
+	}
 	if err != nil {
 		n.count.secondFailed.Add(1)
 		n.alarmOnce("second_engine", "not available: "+err.Error())
@@ -185,8 +205,8 @@ func hostTrap(out *decide.Outcome) bool {
 	return false
 }
 
-// secondPoint opens a point's modules on the second engine when it is first
-// asked for. What it opened for another set is closed.
+// secondPoint returns a point on the second engine, opened when it is first asked
+// for. It is nil when there is no room for it now.
 func (n *Node) secondPoint(ctx context.Context, l *live, name string) (*decide.Point, error) {
 	s := &n.second
 	s.mu.Lock()
@@ -199,24 +219,70 @@ func (n *Node) secondPoint(ctx context.Context, l *live, name string) (*decide.P
 		s.engine = e
 	}
 	if s.of != l.set {
-		if s.twin != nil {
-			if err := s.twin.Close(ctx); err != nil {
-				n.log.Warn("close the second engine's modules", "err", err)
+		s.drop(ctx, len(s.twins))
+		s.of = l.set
+	}
+	for _, t := range s.twins {
+		if t.point == name {
+			return t.Point(ctx, name)
+		}
+	}
+	size := sizeOf(l.rel, name)
+	if size > secondBudget && l.rel.LivePerMillion == 0 || !s.room(ctx, size, n.cfg.Now()) {
+		return nil, nil
+	}
+	t := &twin{Twin: n.loader.Twin(l.rel, s.engine), point: name, size: size}
+	s.twins = append(s.twins, t)
+	return t.Point(ctx, name)
+}
+
+// sizeOf is the size of a point's packages.
+func sizeOf(rel *bundle.SignedRelease, point string) (size uint64) {
+	for i := range rel.Points {
+		for j := range rel.Points[i].Packages {
+			if rel.Points[i].Name == point {
+				size += rel.Points[i].Packages[j].Size
 			}
 		}
-		s.twin, s.of = n.loader.Twin(l.rel, s.engine), l.set
 	}
-	return s.twin.Point(ctx, name)
+	return size
+}
+
+// room makes room for a point of that size, or reports that it is not its turn.
+func (s *second) room(ctx context.Context, size uint64, now time.Time) bool {
+	var sum uint64
+	for _, t := range s.twins {
+		sum += t.size
+	}
+	if sum == 0 || sum+size <= secondBudget {
+		return true
+	}
+	if now.Sub(s.turned) < secondTurn {
+		return false
+	}
+	s.turned = now
+	n := 0
+	for ; n < len(s.twins) && sum+size > secondBudget; n++ {
+		sum -= s.twins[n].size
+	}
+	s.drop(ctx, n)
+	return true
+}
+
+// drop closes the first n points.
+func (s *second) drop(ctx context.Context, n int) {
+	for _, t := range s.twins[:n] {
+		_ = t.Close(ctx) // nothing of it is needed any more
+	}
+	s.twins = slices.Delete(s.twins, 0, n)
 }
 
 func (s *second) close(ctx context.Context) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.twin != nil {
-		_ = s.twin.Close(ctx) // nothing of it is needed any more
-	}
+	s.drop(ctx, len(s.twins))
 	if s.engine != nil {
 		_ = s.engine.Close(ctx)
 	}
-	s.twin, s.engine, s.of = nil, nil, nil
+	s.engine, s.of = nil, nil
 }

@@ -41,14 +41,15 @@ func (n *Node) Data(_ context.Context, path []string, input []byte) (policy.Answ
 	}
 	doc := a.doc
 	switch {
+	case a.stopped || a.failure != nil && !answer.Verdict.Permits():
+		// Undefined may mean permission to who asks for denials; an error does not.
+		return answer, nil, &policy.NoDocumentError{Reason: answer.Reasons[len(answer.Reasons)-1].Text}
 	case doc.Failure != "":
 		return answer, nil, &policy.NoDocumentError{Reason: doc.Failure}
-	case !answer.Recorded && !a.stopped && point.OnLogFailure != policy.FailAllowFlagged:
+	case !answer.Recorded && point.OnLogFailure != policy.FailAllowFlagged:
 		return answer, nil, &policy.NoDocumentError{Reason: "the record of this decision could not be written"}
 	case slices.ContainsFunc(answer.Reasons, func(r policy.Reason) bool { return r.Code == CodeTooLarge }):
 		return answer, nil, &policy.NoDocumentError{Reason: "the policies said more than a record can hold"}
-	case a.stopped:
-		return answer, nil, nil // undefined: nothing was evaluated
 	case doc.Permits && !answer.Verdict.Permits():
 		return answer, nil, nil // nobody is given more than what is recorded
 	}

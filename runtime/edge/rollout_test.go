@@ -2,17 +2,21 @@ package edge_test
 
 import (
 	"context"
+	"encoding/binary"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/holdfast-policy/holdfast/runtime/edge"
+	"github.com/holdfast-policy/holdfast/runtime/journal"
 	"github.com/holdfast-policy/holdfast/sdk/abi"
 	"github.com/holdfast-policy/holdfast/sdk/audit"
 	"github.com/holdfast-policy/holdfast/sdk/bundle"
@@ -62,7 +66,7 @@ func TestRollout(t *testing.T) {
 	if a := n.ask(); a.Verdict != policy.Deny {
 		t.Errorf("%+v", a)
 	}
-	w.order(r, 3, bundle.RolloutHalted)
+	w.order(r, 3, bundle.RolloutHalted, bundle.PhaseActive, bundle.PhaseWaiting)
 	n.waitFallback(2)
 	a := n.ask()
 	if a.Verdict != policy.Allow || a.Epoch != 2 {
@@ -95,7 +99,7 @@ func TestOrders(t *testing.T) {
 	r.Rings = ringOf("all")
 	w.put(r)
 	n.wait("candidate", func() bool { return n.Status().Candidate != "" })
-	n.Deliver(w.orderOf(r, 5, bundle.RolloutHalted))
+	n.Deliver(w.orderOf(r, 5, bundle.RolloutHalted, bundle.PhaseActive))
 	n.Deliver(w.orderOf(r, 4, bundle.RolloutComplete))
 	n.Deliver(w.orderOf(r, 3, bundle.RolloutRunning, bundle.PhaseActive))
 	other := w.release(2, w.publish(says(policy.Deny, 9)))
@@ -131,7 +135,7 @@ func TestAwayNode(t *testing.T) {
 		if epoch == 6 {
 			state = bundle.RolloutHalted
 		}
-		w.order(r, 1, state)
+		w.order(r, 1, state, bundle.PhaseActive)
 	}
 	n = w.start(nil)
 	n.waitEpoch(5)
@@ -624,5 +628,120 @@ func TestCollect(t *testing.T) {
 	m.wait("a way back", func() bool { return m.Metrics().WarmBack })
 	if a := m.ask(); a.Reasons[0].Code != "v9" {
 		t.Errorf("%+v", a)
+	}
+}
+
+// A bound of the release's is a bound of every call, whatever the package says.
+func TestMaxFuel(t *testing.T) {
+	w, n := started(t)
+	ref := w.publish(w.unruly())
+	ref.Params, ref.Fuel = map[string]any{"mode": int64(1)}, 2_000_000
+	r := w.release(2, ref)
+	r.Limits.MaxFuel = 500_000
+	r.Points[0].Limits.MaxFuel = 100_000
+	w.put(r)
+	n.waitEpoch(2)
+	for point, most := range map[string]uint64{policy.PointCustom: 100_000, policy.PointAgentStop: 500_000} {
+		before := n.Metrics().Fuel
+		n.askAt(point, `{"document":1}`)
+		if used := n.Metrics().Fuel - before; used > most || used < most/2 {
+			t.Errorf("%s: %d units, at most %d", point, used, most)
+		}
+	}
+}
+
+// brokenDisk fails every write of the journal's while it is on.
+type brokenDisk struct {
+	journal.FS
+	on *atomic.Bool
+}
+
+func (d brokenDisk) OpenFile(name string, flag int, perm os.FileMode) (journal.File, error) {
+	f, err := d.FS.OpenFile(name, flag, perm)
+	return brokenFile{f, d.on}, err
+}
+
+type brokenFile struct {
+	journal.File
+	on *atomic.Bool
+}
+
+func (f brokenFile) WriteAt(p []byte, off int64) (int, error) {
+	if f.on.Load() {
+		return 0, syscall.ENOSPC
+	}
+	return f.File.WriteAt(p, off)
+}
+
+// A step back does not wait for a disk that takes no record: what was stepped
+// back from decides no more, and the reopened journal has the step.
+func TestStepBackWithoutJournal(t *testing.T) {
+	w := newWorld(t)
+	broken := &atomic.Bool{}
+	w.put(w.release(1, w.publish(says(policy.Deny, 1))))
+	n := w.start(func(c *edge.Config) { c.JournalFS = brokenDisk{journal.OS(), broken} })
+	n.waitEpoch(1)
+	r := w.release(2, w.publish(says(policy.Allow, 2)))
+	r.Rings = ringOf("all")
+	r.Points[0].OnLogFailure = policy.FailAllowFlagged
+	w.put(r)
+	w.order(r, 1, bundle.RolloutRunning, bundle.PhaseActive)
+	n.waitEpoch(2)
+	broken.Store(true)
+	if a := n.ask(); a.Verdict != policy.Allow || a.Recorded {
+		t.Fatalf("%+v", a)
+	}
+	n.Deliver(w.orderOf(r, 2, bundle.RolloutHalted))
+	n.wait("the step back", func() bool { return n.Status().Fallback })
+	if a := n.ask(); a.Verdict != policy.Deny || a.Recorded {
+		t.Fatalf("%+v", a)
+	}
+	broken.Store(false)
+	n.wait("the journal again", func() bool { return n.Ready() == nil })
+	n.admin("none")
+	last := (*audit.ActivationRecord)(nil)
+	for _, rec := range n.records() {
+		if rec.Kind == audit.KindActivation {
+			last = rec.Activation
+		}
+	}
+	if last == nil || !last.Fallback || last.Epoch != 2 {
+		t.Errorf("%+v", last)
+	}
+}
+
+// The second engine's memory is bounded: points take turns.
+func TestSecondEngineTakesTurns(t *testing.T) {
+	w := newWorld(t)
+	r := w.release(1, w.publish(says(policy.Allow, 1)))
+	r.LivePerMillion = 1_000_000
+	for i := range r.Points { // as if each was large
+		pkg := says(policy.Allow, 10+i)
+		body := append([]byte{1, 'x'}, make([]byte, 600<<10)...) // a custom section
+		pkg.Module = slices.Concat(pkg.Module, []byte{0}, binary.AppendUvarint(nil, uint64(len(body))), body)
+		r.Points[i].Packages = []bundle.PackageRef{w.publish(pkg)}
+	}
+	w.put(r)
+	n := w.start(nil)
+	n.waitEpoch(1)
+	askBoth := func() (m edge.Metrics) {
+		have := n.Metrics()
+		n.askAt(policy.PointCustom, `{"document":1}`)
+		n.askAt(policy.PointAgentStop, `{"document":1}`)
+		n.wait("two looks", func() bool {
+			m = n.Metrics()
+			return m.Second+m.SecondSkipped+m.SecondFailed == have.Second+have.SecondSkipped+have.SecondFailed+2
+		})
+		return m
+	}
+	if m := askBoth(); m.Second != 2 || m.SecondSkipped != 0 { // the second point takes the first one's place
+		t.Errorf("%+v", m)
+	}
+	if m := askBoth(); m.Second != 3 || m.SecondSkipped != 1 { // too soon for another turn
+		t.Errorf("%+v", m)
+	}
+	w.advance(2 * time.Second)
+	if m := askBoth(); m.Second != 4 || m.SecondSkipped != 2 || m.SecondFailed != 0 {
+		t.Errorf("%+v", m)
 	}
 }

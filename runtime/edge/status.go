@@ -21,7 +21,7 @@ type counters struct {
 	heartbeats, discarded               atomic.Uint64
 	shadowed, shadowDiffer              atomic.Uint64
 	second, secondDisagreed             atomic.Uint64
-	secondFailed                        atomic.Uint64
+	secondFailed, secondSkipped         atomic.Uint64
 	vectors, vectorsFailed              atomic.Uint64
 	attested, attestFailed, alarms      atomic.Uint64
 
@@ -43,10 +43,11 @@ type Metrics struct {
 	// Shadowed decisions were made on the candidate too, ShadowDiffer of them
 	// differently; ShadowDropped had no room.
 	Shadowed, ShadowDiffer, ShadowDropped uint64
-	// Second decisions were made on the second engine too; SecondFailed could not be.
-	Second, SecondDisagreed, SecondDropped, SecondFailed uint64
-	Vectors, VectorsFailed                               uint64
-	Attested, AttestFailed, Alarms                       uint64
+	// Second decisions were made on the second engine too; for SecondDropped there
+	// was no time, for SecondSkipped no memory, and SecondFailed could not be made.
+	Second, SecondDisagreed, SecondDropped, SecondSkipped, SecondFailed uint64
+	Vectors, VectorsFailed                                              uint64
+	Attested, AttestFailed, Alarms                                      uint64
 
 	Epoch, RootVersion uint64
 	Ready, Fallback    bool
@@ -71,7 +72,7 @@ func (n *Node) Metrics() Metrics {
 		StepBack:   time.Duration(c.stepBackNanos.Load()),
 		Heartbeats: c.heartbeats.Load(), Discarded: c.discarded.Load(),
 		Shadowed: c.shadowed.Load(), ShadowDiffer: c.shadowDiffer.Load(), ShadowDropped: n.shadowing.Dropped(),
-		Second: c.second.Load(), SecondDisagreed: c.secondDisagreed.Load(), SecondDropped: n.second.queue.Dropped(), SecondFailed: c.secondFailed.Load(),
+		Second: c.second.Load(), SecondDisagreed: c.secondDisagreed.Load(), SecondDropped: n.second.queue.Dropped(), SecondSkipped: c.secondSkipped.Load(), SecondFailed: c.secondFailed.Load(),
 		Vectors: c.vectors.Load(), VectorsFailed: c.vectorsFailed.Load(),
 		Attested: c.attested.Load(), AttestFailed: c.attestFailed.Load(), Alarms: c.alarms.Load(),
 		Epoch: st.Epoch, RootVersion: st.RootVersion, Ready: n.Ready() == nil, Fallback: st.Fallback, WarmBack: st.Warm,
@@ -133,6 +134,9 @@ func (n *Node) Staleness() (guard.Staleness, int64) {
 	}
 	l := n.live.Load()
 	if l.set == nil {
+		if lease.Began.Time == 0 && age < 0 { // its first lease begins with its first release
+			return guard.Unleased, age
+		}
 		state, _ := lease.Judge(now, bundle.Staleness{}, bundle.DefaultLease)
 		return state, age
 	}

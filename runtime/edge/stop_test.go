@@ -7,11 +7,14 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+	"testing/fstest"
 	"time"
 
+	"github.com/holdfast-policy/holdfast/compiler/rego"
 	"github.com/holdfast-policy/holdfast/runtime/edge"
 	"github.com/holdfast-policy/holdfast/runtime/guard"
 	"github.com/holdfast-policy/holdfast/runtime/loader"
+	"github.com/holdfast-policy/holdfast/sdk/abi"
 	"github.com/holdfast-policy/holdfast/sdk/audit"
 	"github.com/holdfast-policy/holdfast/sdk/bundle"
 	"github.com/holdfast-policy/holdfast/sdk/policy"
@@ -96,8 +99,39 @@ func TestKillOfAPolicy(t *testing.T) {
 	}
 	all, _ := w.killOf("all")
 	n.Deliver(all)
-	if a, doc, err := n.Data(context.Background(), []string{"p", "allow"}, []byte(`{"x":1}`)); a.Verdict != policy.Deny || doc != nil || err != nil || a.Reasons[0].Code != guard.CodeKilled {
-		t.Errorf("OPA: %+v, %s, %v", a, doc, err)
+	noDocument(t, n, guard.CodeKilled)
+}
+
+// noDocument asks OPA's door, which must be stopped with that reason: undefined
+// would be permission to who asks for denials.
+func noDocument(t *testing.T, n *node, code string) {
+	t.Helper()
+	a, doc, err := n.Data(context.Background(), []string{"p", "deny"}, []byte(`{"x":1}`))
+	if _, ok := errors.AsType[*policy.NoDocumentError](err); !ok || a.Verdict.Permits() || doc != nil || a.Reasons[len(a.Reasons)-1].Code != code {
+		t.Errorf("OPA's door: %+v, %s, %v", a, doc, err)
+	}
+}
+
+// OPA's door obeys the lease as well.
+func TestStaleDocuments(t *testing.T) {
+	for _, mode := range []policy.FailMode{policy.FailDeny, policy.FailEscalate} {
+		w := newWorld(t)
+		built, err := rego.Compile(context.Background(), fstest.MapFS{"p.rego": {Data: []byte("package p\n\ndeny := false\n")}}, rego.Options{Entrypoints: []string{"p/deny"}})
+		w.must(err)
+		r := w.release(1, w.publish(&bundle.Package{
+			Manifest: bundle.Manifest{Name: "p", ABI: string(abi.OPA1), Class: bundle.ClassPolicy, Entrypoint: "p/deny"}, Module: built.Wasm,
+			Vectors: []bundle.Vector{{Name: "no", Point: policy.PointCustom, Request: []byte(`{"document":1}`), Expect: bundle.Expect{Verdict: policy.Deny}}},
+		}))
+		r.Points[0].OnStale = mode
+		w.put(r)
+		n := w.start(nil)
+		n.waitEpoch(1)
+		if _, doc, err := n.Data(context.Background(), []string{"p", "deny"}, []byte(`{}`)); err != nil || string(doc) != "false" {
+			t.Fatalf("%s, %v", doc, err)
+		}
+		w.advance(2 * time.Hour)
+		noDocument(t, n, guard.CodeStale)
+		n.stop()
 	}
 }
 

@@ -164,9 +164,10 @@ func (l *Loader) prepareBack(ctx context.Context, d wire.Digest) {
 	h, err := l.openBack(ctx, d)
 	if err != nil {
 		l.mu.Lock()
-		l.state.backFailed = true
+		told := l.told[d] == err.Error()
+		l.told[d], l.state.backFailed = err.Error(), true
 		l.mu.Unlock()
-		if ctx.Err() == nil {
+		if ctx.Err() == nil && !told {
 			l.config.Log.Info("no way back yet", "release", d.String(), "reason", err.Error())
 		}
 		return
