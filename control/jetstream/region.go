@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/holdfast-policy/holdfast/sdk/bus"
@@ -66,17 +67,16 @@ func ensure(ctx context.Context, s *bus.Stream, c bus.StreamConfig) error {
 // epoch is taken by another release. Nil means that most of the region's servers
 // have it on disk.
 func (r Region) PublishRelease(ctx context.Context, epoch uint64, envelope []byte, packages ...[]byte) error {
+	contents := make([][]byte, len(packages))
 	for i, file := range packages {
 		content, err := wire.Decompress(file, MaxPackage)
 		if err != nil {
 			return fmt.Errorf("publish package %d: %w", i, err)
 		}
-		if err := r.upload(ctx, content); err != nil {
-			return err
-		}
+		contents[i] = content
 	}
-	if err := r.create(ctx, r.pol(kindLead, decimal(epoch)), []byte(r.Name)); err != nil && !errors.Is(err, ErrConflict) {
-		return err // a conflict: the other region leads, and the release decides
+	if err := r.prepare(ctx, epoch, contents); err != nil {
+		return err
 	}
 	return r.create(ctx, r.pol(kindRelease, decimal(epoch)), envelope)
 }
@@ -157,18 +157,52 @@ func (r Region) Alarm(kind string, msg []byte) error {
 	return r.Conn.Publish(r.prefix()+"alarm."+kind, msg)
 }
 
-// upload stores the uncompressed content in chunks, so that one digest has one
-// form, whoever compressed it.
-func (r Region) upload(ctx context.Context, content []byte) error {
+// uploads is how many chunks are on their way at a time.
+const uploads = 4
+
+// prepare stores what must be there before the release is: its packages, and
+// which region leads. Of two regions that published one epoch the release
+// decides; that both would lead is no conflict here.
+func (r Region) prepare(ctx context.Context, epoch uint64, contents [][]byte) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var storing sync.WaitGroup
+	room := make(chan struct{}, uploads)
+	store := func(put func() error) {
+		room <- struct{}{}
+		storing.Go(func() {
+			defer func() { <-room }()
+			if err := put(); err != nil {
+				cancel(err) // the first one counts
+			}
+		})
+	}
+	store(func() error {
+		err := r.create(ctx, r.pol(kindLead, decimal(epoch)), []byte(r.Name))
+		if errors.Is(err, ErrConflict) {
+			return nil
+		}
+		return err
+	})
+	for _, content := range contents {
+		r.chunks(content, func(subject string, chunk []byte) {
+			store(func() error { return r.create(ctx, subject, chunk) })
+		})
+	}
+	storing.Wait()
+	return context.Cause(ctx)
+}
+
+// chunks cuts the uncompressed content, so that one digest has one form, whoever
+// compressed it. The last chunk is shorter than the others.
+func (r Region) chunks(content []byte, store func(subject string, data []byte)) {
 	digest := wire.Sum(content)
 	for i := 0; ; i++ {
 		chunk := content[:min(ChunkSize, len(content))]
 		content = content[len(chunk):]
-		if err := r.create(ctx, r.blob(digest, i), chunk); err != nil {
-			return err
-		}
+		store(r.blob(digest, i), chunk)
 		if len(chunk) < ChunkSize {
-			return nil
+			return
 		}
 	}
 }

@@ -106,14 +106,14 @@ func (w *World) Node(tenant, name string, home ...*Region) *Node {
 	for _, r := range home {
 		regions = append(regions, r.Name)
 	}
-	return w.Watch(&Node{Name: name, Server: server, Source: &jetstream.Source{Conn: conn, Tenant: tenant, Node: name, Regions: regions}})
+	return w.Watch(w.t, &Node{Name: name, Server: server, Source: &jetstream.Source{Conn: conn, Tenant: tenant, Node: name, Regions: regions}})
 }
 
 // Watch counts what comes to n until the test ends.
-func (w *World) Watch(n *Node) *Node {
+func (w *World) Watch(t testing.TB, n *Node) *Node {
 	n.got, n.at = map[string]int{}, map[string]time.Time{}
 	n.Log = slog.New(slog.DiscardHandler)
-	Background(w.t, func(ctx context.Context) {
+	Background(t, func(ctx context.Context) {
 		n.Watch(ctx, func(env []byte) {
 			n.mu.Lock()
 			defer n.mu.Unlock()

@@ -434,3 +434,21 @@ func orDefault(v, d int64) int64 {
 	}
 	return v
 }
+
+// ServerConfig is the part of a nats-server's configuration file that makes it
+// trust the operator, for servers that the user runs. Accounts are kept in dir,
+// which must survive restarts: it holds the revocations.
+func (t *Trust) ServerConfig(dir string) (string, error) {
+	var b strings.Builder
+	fmt.Fprintf(&b, "operator: %s\nsystem_account: %s\n", t.Operator, t.System)
+	fmt.Fprintf(&b, "resolver: { type: full, dir: %q, allow_delete: false, interval: \"1m\" }\nresolver_preload: {\n", dir)
+	for _, token := range t.Accounts {
+		_, key, err := t.AccountOf(token)
+		if err != nil {
+			return "", err
+		}
+		fmt.Fprintf(&b, "  %s: %s\n", key, token)
+	}
+	b.WriteString("}\n")
+	return b.String(), nil
+}
