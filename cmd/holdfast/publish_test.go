@@ -126,6 +126,8 @@ func TestPublish(t *testing.T) {
 
 	_, errs := cli(t, exitUsage, "release", "publish", r1)
 	wants(t, errs, "which fleet? give --dir")
+	_, errs = cli(t, exitCheck, "release", "publish", r1, "--dir", d.fleetDir, "--wait", "1ns")
+	wants(t, errs, "holdfast: published")
 	out, errs := cli(t, exitOK, "release", "publish", r1, "--dir", d.fleetDir, "-o", "json")
 	var published publishedJSON
 	if err := json.Unmarshal([]byte(out), &published); err != nil || published.Epoch != 1 || published.Region != "eu" || published.InForce == nil ||

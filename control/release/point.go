@@ -7,6 +7,7 @@ import (
 	"github.com/holdfast-policy/holdfast/sdk/abi"
 	"github.com/holdfast-policy/holdfast/sdk/bundle"
 	"github.com/holdfast-policy/holdfast/sdk/policy"
+	"github.com/holdfast-policy/holdfast/sdk/schema"
 	"github.com/holdfast-policy/holdfast/sdk/wire"
 )
 
@@ -126,6 +127,9 @@ func (r *reader) open(n *yamlfile.Node, path string, ref *bundle.PackageRef) err
 	}
 	raw, err := wire.Decompress(file, bundle.MaxPackage)
 	if err != nil {
+		return r.file.Fail(n, "package %s: %v", path, err)
+	}
+	if err := schema.CheckParams(pkg, pkg.Merged(ref.Params)); err != nil {
 		return r.file.Fail(n, "package %s: %v", path, err)
 	}
 	size := uint64(len(raw))
