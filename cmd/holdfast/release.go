@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -18,7 +17,7 @@ import (
 )
 
 func releaseCommand(e *env) *cobra.Command {
-	c := group("release", "Make, compare, sign and show releases", "new, diff, sign or show")
+	c := group("release", "Make, compare, sign and publish releases", "new, diff, sign, show, publish, status or rollback")
 	c.Long = `A release says what is in force: at each point which packages decide, with which parameters, and what happens when they
 cannot. It is written as a YAML file (holdfast release new --example prints one with every key), turned into a file to be
 signed, and signed by an author and an approver, who are different persons. Two people on two machines need nothing but files:
@@ -29,9 +28,10 @@ signed, and signed by an author and an approver, who are different persons. Two 
   bob$  holdfast release diff r7.dsse r8.dsse
   bob$  holdfast release show r8.dsse --root root-1.dsse
   bob$  holdfast release sign r8.dsse --key bob.key --root root-1.dsse                        (the file is complete)
+  bob$  holdfast release publish r8.dsse --context prod
 
 Both sign the same bytes; a byte that changes in between breaks the first signature.`
-	c.AddCommand(releaseNewCommand(e), releaseDiffCommand(e), releaseSignCommand(e), releaseShowCommand(e))
+	c.AddCommand(releaseNewCommand(e), releaseDiffCommand(e), releaseSignCommand(e), releaseShowCommand(e), releasePublishCommand(e), releaseStatusCommand(e), releaseRollbackCommand(e))
 	return c
 }
 
@@ -411,25 +411,4 @@ func (e *env) printReleaseFile(file string, env []byte, root *bundle.TrustRoot, 
 	}
 	_, err = fmt.Fprintf(e.stdout, "# %s\n%s", strings.Join(j.lines(), "\n# "), text)
 	return err
-}
-
-// blobFiles finds the file of each package that a release names among folders.
-func blobFiles(s *bundle.SignedRelease, dirs []string) (map[wire.Digest]string, error) {
-	found := map[wire.Digest]string{}
-	var missing []string
-	for _, d := range release.Blobs(&s.Release) {
-		i := slices.IndexFunc(dirs, func(dir string) bool {
-			_, err := os.Stat(filepath.Join(dir, d.Hex()+".hfp"))
-			return err == nil
-		})
-		if i < 0 {
-			missing = append(missing, d.String())
-			continue
-		}
-		found[d] = filepath.Join(dirs[i], d.Hex()+".hfp")
-	}
-	if len(missing) > 0 {
-		return found, fmt.Errorf("packages %s are not in %s; holdfast release new writes them there", strings.Join(missing, ", "), strings.Join(dirs, ", "))
-	}
-	return found, nil
 }

@@ -17,9 +17,9 @@ import (
 )
 
 func trustCommand(e *env) *cobra.Command {
-	c := group("trust", "The trust root: whose signatures a tenant's nodes believe", "init, add, remove, show or sign")
+	c := group("trust", "The trust root: whose signatures a tenant's nodes believe", "init, add, remove, show, sign or publish")
 	c.Long = `A trust root is a signed file that names keys, their roles and, for each role, how many different persons must sign.
-Root keys sign it; they belong on machines that are off. Nothing here talks to a network: the file is passed around, each
+Root keys sign it; they belong on machines that are off. Only publish talks to a network: the file is passed around, each
 root signs in turn, and holdfast trust show says who is missing. A node gets version 1 with its configuration; every later
 version must be signed by the root persons of the version before and by its own, so that keys can be rotated and revoked.
 
@@ -33,7 +33,7 @@ version must be signed by the root persons of the version before and by its own,
 
 Authors and approvers must be different persons. Kills and heartbeats take one signature, lifting a kill takes two persons:
 name two with the role kill. A trust root that expires opens no new release; what is in force stays in force.`
-	c.AddCommand(trustInitCommand(e), trustAddCommand(e), trustRemoveCommand(e), trustShowCommand(e), trustSignCommand(e))
+	c.AddCommand(trustInitCommand(e), trustAddCommand(e), trustRemoveCommand(e), trustShowCommand(e), trustSignCommand(e), trustPublishCommand(e))
 	return c
 }
 

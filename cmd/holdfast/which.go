@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 
 	"github.com/spf13/cobra"
@@ -15,16 +14,25 @@ type fleetFlags struct{ dir, context string }
 
 func (f *fleetFlags) add(c *cobra.Command) {
 	c.Flags().StringVar(&f.dir, "dir", "", "folder of a fleet: of a running `holdfast up`, or of `holdfast fleet new`")
-	c.Flags().StringVar(&f.context, "context", "", "name of a context (holdfast context list)")
+	c.Flags().StringVar(&f.context, "context", "", "name of a context (default: the one of holdfast context use)")
 	c.MarkFlagsMutuallyExclusive("dir", "context")
 }
 
-// config is how the fleet is reached.
+// config is how the fleet is reached: that of --dir, of --context, or of the
+// default context. assembly.ErrNoRegions for a fleet of one folder.
 func (f *fleetFlags) config() (assembly.AdminConfig, error) {
-	if f.dir == "" {
-		return assembly.AdminConfig{}, errors.New("which fleet? give --dir, the folder of a running `holdfast up` or of `holdfast fleet new`")
+	if f.dir != "" {
+		return assembly.AdminOf(assembly.Layout{Dir: f.dir})
 	}
-	return assembly.AdminOf(assembly.Layout{Dir: f.dir})
+	all, err := readContexts()
+	if err != nil {
+		return assembly.AdminConfig{}, err
+	}
+	entry, err := all.find(f.context)
+	if err != nil {
+		return assembly.AdminConfig{}, err
+	}
+	return entry.config()
 }
 
 // admin connects as the fleet's operator.

@@ -32,6 +32,9 @@ func pkg(t testing.TB, name string) (file []byte, ref bundle.PackageRef) {
 		Manifest: bundle.Manifest{Name: name, ABI: "holdfast_v1", Class: bundle.ClassPolicy}, Module: []byte("\x00asm " + name),
 		Vectors: []bundle.Vector{{Name: "v", Point: policy.PointCustom, Request: []byte(`{"document":1}`), Expect: bundle.Expect{Verdict: policy.Allow}}},
 	}
+	if name == "limited" {
+		p.ParamsSchema = []byte(`{"type":"object","properties":{"limit":{"type":"integer","maximum":1000}},"additionalProperties":false}`)
+	}
 	file, d, err := p.Encode()
 	if err != nil {
 		t.Fatal(err)
@@ -236,17 +239,19 @@ func TestParseRefuses(t *testing.T) {
 		point("masks: [{path: /a}]"):                    "r.yaml:5:13: a mask has a path and an action",
 		point("masks: [{path: a, action: drop}]"):       `r.yaml:5:13: mask "a" is not a JSON pointer`,
 		point("masks: [{path: /a, action: hide}]"):      `r.yaml:5:32: "hide": want drop, hash, tokenise`,
-		point("masks: [{path: /a, action: drop}, {path: /a, action: hash}]"):                   "r.yaml:5:39: mask /a twice",
-		"tenant: acme\npoints: {input: {packages: [{}]}}":                                      "r.yaml:2:29: a package is named by its file or by its digest",
-		"tenant: acme\npoints: {input: {packages: [a.hfp]}}":                                   "r.yaml:2:29: must be a mapping, not text",
-		"tenant: acme\npoints: {input: {packages: [{file: gone.hfp}]}}":                        "r.yaml:2:29: package gone.hfp: file does not exist",
-		"tenant: acme\npoints: {input: {packages: [{file: broken.hfp}]}}":                      "r.yaml:2:29: package broken.hfp: package is not valid",
-		"tenant: acme\npoints: {input: {packages: [{file: a.hfp, digest: '" + digest + "'}]}}": "r.yaml:2:29: package a.hfp is sha256:",
-		"tenant: acme\npoints: {input: {packages: [{file: a.hfp, size: 1}]}}":                  "r.yaml:2:29: package a.hfp is of ",
-		"tenant: acme\npoints: {input: {packages: [{digest: '" + digest + "'}]}}":              "r.yaml:2:29: package sha256:2222",
-		"tenant: acme\npoints: {input: {packages: [{file: a.hfp, params: [1]}]}}":              "r.yaml:2:51: must be a mapping",
-		"tenant: acme\npoints: {input: {packages: [{file: a.hfp, params: {a: .inf}}]}}":        "r.yaml:2:",
-		"tenant: acme\npoints: {input: {packages: [{file: a.hfp, fuel: 0}]}}":                  "r.yaml:2:49: must be a whole number",
+		point("masks: [{path: /a, action: drop}, {path: /a, action: hash}]"):                      "r.yaml:5:39: mask /a twice",
+		"tenant: acme\npoints: {input: {packages: [{}]}}":                                         "r.yaml:2:29: a package is named by its file or by its digest",
+		"tenant: acme\npoints: {input: {packages: [a.hfp]}}":                                      "r.yaml:2:29: must be a mapping, not text",
+		"tenant: acme\npoints: {input: {packages: [{file: gone.hfp}]}}":                           "r.yaml:2:29: package gone.hfp: file does not exist",
+		"tenant: acme\npoints: {input: {packages: [{file: broken.hfp}]}}":                         "r.yaml:2:29: package broken.hfp: package is not valid",
+		"tenant: acme\npoints: {input: {packages: [{file: a.hfp, digest: '" + digest + "'}]}}":    "r.yaml:2:29: package a.hfp is sha256:",
+		"tenant: acme\npoints: {input: {packages: [{file: a.hfp, size: 1}]}}":                     "r.yaml:2:29: package a.hfp is of ",
+		"tenant: acme\npoints: {input: {packages: [{digest: '" + digest + "'}]}}":                 "r.yaml:2:29: package sha256:2222",
+		"tenant: acme\npoints: {input: {packages: [{file: a.hfp, params: [1]}]}}":                 "r.yaml:2:51: must be a mapping",
+		"tenant: acme\npoints: {input: {packages: [{file: a.hfp, params: {a: .inf}}]}}":           "r.yaml:2:",
+		"tenant: acme\npoints: {input: {packages: [{file: limited.hfp, params: {limit: 1001}}]}}": "r.yaml:2:29: package limited.hfp: ",
+		"tenant: acme\npoints: {input: {packages: [{file: limited.hfp, params: {limits: 1}}]}}":   "r.yaml:2:29: package limited.hfp: ",
+		"tenant: acme\npoints: {input: {packages: [{file: a.hfp, fuel: 0}]}}":                     "r.yaml:2:49: must be a whole number",
 	} {
 		checkFault(t, text, nil, want)
 	}

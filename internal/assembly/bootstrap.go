@@ -540,6 +540,9 @@ func writeNode(l Layout, d description, e Enrol, dir string, envelope []byte) er
 	return writeSecrets(dir, map[string][]byte{"node.creds": creds})
 }
 
+// ErrNoRegions means that a fleet has no hubs to talk to.
+var ErrNoRegions = errors.New("the fleet has no regions")
+
 // AdminOf is how the operator of the fleet kept in l reaches it: one that was
 // made by MakeFleet, or one that `holdfast up` runs.
 func AdminOf(l Layout) (AdminConfig, error) {
@@ -548,14 +551,15 @@ func AdminOf(l Layout) (AdminConfig, error) {
 		return AdminConfig{}, fmt.Errorf("%s is not the folder of a fleet: %w", l.Dir, err)
 	}
 	if len(d.Regions) == 0 {
-		return AdminConfig{}, fmt.Errorf("the fleet in %s has no region: its nodes take releases from %s", l.Dir, l.Published())
+		return AdminConfig{}, fmt.Errorf("%s: %w: its nodes take releases from %s", l.Dir, ErrNoRegions, l.Published())
 	}
 	envelope, err := os.ReadFile(l.TrustRoot())
 	if err != nil {
 		return AdminConfig{}, err
 	}
 	cfg := AdminConfig{Tenant: d.Tenant, Creds: l.Creds(operatorUser), CA: l.CAFile(), Regions: d.Regions}
-	if cfg.Root, err = bundle.OpenTrustRoot(envelope, time.Now()); err != nil {
+	// It may have expired: whoever publishes the next one must get in.
+	if cfg.Root, err = bundle.ReopenTrustRoot(envelope); err != nil {
 		return AdminConfig{}, err
 	}
 	for _, s := range d.Servers {
