@@ -17,6 +17,7 @@ import (
 	"strings"
 
 	"github.com/holdfast-policy/holdfast/compiler/rego"
+	"github.com/holdfast-policy/holdfast/internal/yamlfile"
 	"github.com/holdfast-policy/holdfast/sdk/abi"
 	"github.com/holdfast-policy/holdfast/sdk/bundle"
 	"github.com/holdfast-policy/holdfast/sdk/codec"
@@ -336,22 +337,7 @@ func vectorError(results []vectors.VectorResult) error {
 }
 
 // An InputError says what is wrong with a policy's folder, and where.
-type InputError struct {
-	File      string // relative to the folder; "" for the folder itself
-	Line, Col int    // from 1; 0 when the fault has no place
-	Reason    string
-}
-
-func (e *InputError) Error() string {
-	switch {
-	case e.File == "":
-		return e.Reason
-	case e.Line == 0:
-		return e.File + ": " + e.Reason
-	default:
-		return fmt.Sprintf("%s:%d:%d: %s", e.File, e.Line, e.Col, e.Reason)
-	}
-}
+type InputError = yamlfile.Error
 
 func inputError(file string, err error) error {
 	var se *policy.SyntaxError

@@ -7,8 +7,7 @@ import (
 	"slices"
 	"strings"
 
-	"go.yaml.in/yaml/v3"
-
+	"github.com/holdfast-policy/holdfast/internal/yamlfile"
 	"github.com/holdfast-policy/holdfast/sdk/bundle"
 	"github.com/holdfast-policy/holdfast/sdk/wasm"
 )
@@ -24,7 +23,7 @@ type config struct {
 	class, entrypoint          string
 	points, patterns, vectors  []string
 	params                     map[string]any
-	paramsNode                 *yaml.Node
+	paramsNode                 *yamlfile.Node
 	schema                     []byte // of the parameters, JSON; nil for none
 	schemaFile                 string // as holdfast.yaml names it
 	schemaPlace                place
@@ -45,23 +44,23 @@ func readConfig(fsys fs.FS) (*config, error) {
 }
 
 func parseConfig(raw []byte) (*config, error) {
-	d := &document{file: ConfigFile}
-	root, err := d.parse(raw)
+	d := &document{File: yamlfile.File{Name: ConfigFile}}
+	root, err := d.Parse(raw)
 	c := &config{}
 	if err != nil || root == nil {
 		return c, err
 	}
-	return c, d.members(root, func(key, n *yaml.Node) error { return c.set(d, key, n) })
+	return c, d.Members(root, func(key, n *yamlfile.Node) error { return c.set(d, key, n) })
 }
 
-func (c *config) set(d *document, key, n *yaml.Node) error {
+func (c *config) set(d *document, key, n *yamlfile.Node) error {
 	switch key.Value {
 	case "name":
 		return c.word(d, n, &c.name, validName.MatchString, "1 to 64 lower-case letters, digits, '.', '_' and '-'")
 	case "version":
-		return d.text(n, &c.version)
+		return d.Text(n, &c.version)
 	case "description":
-		return d.text(n, &c.description)
+		return d.Text(n, &c.description)
 	case "language":
 		return c.word(d, n, &c.language, func(s string) bool { return slices.Contains(Languages(), s) }, strings.Join(Languages(), ", "))
 	case "rego_version":
@@ -74,16 +73,16 @@ func (c *config) set(d *document, key, n *yaml.Node) error {
 	case "class":
 		return c.word(d, n, &c.class, func(s string) bool { _, err := wasm.ParseClass(s); return err == nil }, "policy, data or language-runtime")
 	case "entrypoint":
-		return d.text(n, &c.entrypoint)
+		return d.Text(n, &c.entrypoint)
 	case "points":
 		return c.pointNames(d, n)
 	case "patterns":
 		return c.patternList(d, n)
 	case "vectors":
-		return d.texts(n, &c.vectors)
+		return d.Texts(n, &c.vectors)
 	case "params":
 		var err error
-		c.params, err = d.mapping(n)
+		c.params, err = d.Mapping(n)
 		c.paramsNode = n
 		return err
 	case "params_schema":
@@ -91,50 +90,50 @@ func (c *config) set(d *document, key, n *yaml.Node) error {
 	case "fuel":
 		return d.fuel(n, &c.fuel)
 	}
-	return d.fail(key, "unknown key %q: want name, version, description, language, rego_version, index, class, entrypoint, points, patterns, params, params_schema, fuel or vectors", key.Value)
+	return d.Fail(key, "unknown key %q: want name, version, description, language, rego_version, index, class, entrypoint, points, patterns, params, params_schema, fuel or vectors", key.Value)
 }
 
-func (c *config) word(d *document, n *yaml.Node, into *string, ok func(string) bool, want string) error {
-	if err := d.text(n, into); err != nil {
+func (c *config) word(d *document, n *yamlfile.Node, into *string, ok func(string) bool, want string) error {
+	if err := d.Text(n, into); err != nil {
 		return err
 	}
 	if !ok(*into) {
-		return d.fail(n, "%q: want %s", *into, want)
+		return d.Fail(n, "%q: want %s", *into, want)
 	}
 	return nil
 }
 
-func (c *config) indexed(d *document, n *yaml.Node) error {
+func (c *config) indexed(d *document, n *yamlfile.Node) error {
 	var on bool
-	if n = resolve(n); n.Tag != "!!bool" || n.Decode(&on) != nil {
-		return d.fail(n, "index is true or false")
+	if n = yamlfile.Resolve(n); n.Tag != "!!bool" || n.Decode(&on) != nil {
+		return d.Fail(n, "index is true or false")
 	}
 	c.noIndex = !on
 	return nil
 }
 
-func (c *config) pointNames(d *document, n *yaml.Node) error {
-	return d.items(n, func(n *yaml.Node) error {
+func (c *config) pointNames(d *document, n *yamlfile.Node) error {
+	return d.Items(n, func(n *yamlfile.Node) error {
 		var p string
-		if err := d.text(n, &p); err != nil {
+		if err := d.Text(n, &p); err != nil {
 			return err
 		}
 		if err := bundle.CheckPoint(p); err != nil {
-			return d.fail(n, "%v", err)
+			return d.Fail(n, "%v", err)
 		}
 		c.points = append(c.points, p)
 		return nil
 	})
 }
 
-func (c *config) patternList(d *document, n *yaml.Node) error {
-	return d.items(n, func(n *yaml.Node) error {
+func (c *config) patternList(d *document, n *yamlfile.Node) error {
+	return d.Items(n, func(n *yamlfile.Node) error {
 		var p string
-		if err := d.text(n, &p); err != nil {
+		if err := d.Text(n, &p); err != nil {
 			return err
 		}
 		if _, err := regexp.Compile(p); err != nil {
-			return d.fail(n, "%v", err)
+			return d.Fail(n, "%v", err)
 		}
 		c.patterns = append(c.patterns, p)
 		return nil

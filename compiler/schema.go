@@ -7,8 +7,7 @@ import (
 	"strconv"
 	"strings"
 
-	"go.yaml.in/yaml/v3"
-
+	"github.com/holdfast-policy/holdfast/internal/yamlfile"
 	"github.com/holdfast-policy/holdfast/sdk/bundle"
 	"github.com/holdfast-policy/holdfast/sdk/schema"
 )
@@ -20,7 +19,7 @@ const schemaFile = "params.schema.json"
 // A place is a value of one of the folder's files.
 type place struct {
 	file string
-	node *yaml.Node // nil when the file has no such value
+	node *yamlfile.Node // nil when the file has no such value
 }
 
 // fault is an error at what the fault's pointer names below the place, or at
@@ -49,28 +48,28 @@ func (p place) fault(what string, err error) error {
 }
 
 // below follows a JSON pointer as far as there is something.
-func below(n *yaml.Node, pointer string) *yaml.Node {
-	n = resolve(n)
+func below(n *yamlfile.Node, pointer string) *yamlfile.Node {
+	n = yamlfile.Resolve(n)
 	steps := strings.Split(pointer, "/")
 	for _, step := range steps[1:] {
 		next := child(n, strings.NewReplacer("~1", "/", "~0", "~").Replace(step))
 		if next == nil {
 			break
 		}
-		n = resolve(next)
+		n = yamlfile.Resolve(next)
 	}
 	return n
 }
 
-func child(n *yaml.Node, step string) *yaml.Node {
+func child(n *yamlfile.Node, step string) *yamlfile.Node {
 	switch n.Kind {
-	case yaml.MappingNode:
+	case yamlfile.Mapping:
 		for i := 0; i+1 < len(n.Content); i += 2 {
 			if n.Content[i].Value == step {
 				return n.Content[i+1]
 			}
 		}
-	case yaml.SequenceNode:
+	case yamlfile.Sequence:
 		if i, err := strconv.Atoi(step); err == nil && i >= 0 && i < len(n.Content) {
 			return n.Content[i]
 		}
@@ -79,17 +78,17 @@ func child(n *yaml.Node, step string) *yaml.Node {
 }
 
 // paramsSchema reads params_schema: a file's name, or the schema itself.
-func (c *config) paramsSchema(d *document, n *yaml.Node) error {
-	switch resolve(n).Kind {
-	case yaml.ScalarNode:
-		return d.filled(n, &c.schemaFile)
-	case yaml.MappingNode:
+func (c *config) paramsSchema(d *document, n *yamlfile.Node) error {
+	switch yamlfile.Resolve(n).Kind {
+	case yamlfile.Scalar:
+		return d.Filled(n, &c.schemaFile)
+	case yamlfile.Mapping:
 		var err error
-		c.schema, err = d.json(n)
+		c.schema, err = d.JSON(n)
 		c.schemaPlace = place{ConfigFile, n}
 		return err
 	}
-	return d.fail(resolve(n), "must be the name of a file or a JSON Schema, not %s", kind(resolve(n)))
+	return d.Fail(yamlfile.Resolve(n), "must be the name of a file or a JSON Schema, not %s", yamlfile.Kind(yamlfile.Resolve(n)))
 }
 
 // readSchema reads the schema from its file, unless holdfast.yaml has it.
@@ -110,8 +109,8 @@ func (c *config) readSchema(fsys fs.FS) error {
 	case err != nil:
 		return err
 	}
-	d := &document{file: name}
-	root, err := d.parse(raw)
+	d := &document{File: yamlfile.File{Name: name}}
+	root, err := d.Parse(raw)
 	if err == nil && root == nil {
 		err = &InputError{File: name, Reason: "empty; want a JSON Schema"}
 	}
@@ -119,7 +118,7 @@ func (c *config) readSchema(fsys fs.FS) error {
 		return err
 	}
 	c.schemaPlace = place{name, root}
-	c.schema, err = d.json(root)
+	c.schema, err = d.JSON(root)
 	return err
 }
 

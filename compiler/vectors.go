@@ -5,8 +5,7 @@ import (
 	"io/fs"
 	"slices"
 
-	"go.yaml.in/yaml/v3"
-
+	"github.com/holdfast-policy/holdfast/internal/yamlfile"
 	"github.com/holdfast-policy/holdfast/sdk/abi"
 	"github.com/holdfast-policy/holdfast/sdk/bundle"
 	"github.com/holdfast-policy/holdfast/sdk/policy"
@@ -89,23 +88,23 @@ func vectorsOf(list []placed) (out []bundle.Vector) {
 }
 
 func parseVectors(file, point string, raw []byte) ([]placed, error) {
-	d := &document{file: file}
-	root, err := d.parse(raw)
+	d := &document{File: yamlfile.File{Name: file}}
+	root, err := d.Parse(raw)
 	if err != nil || root == nil {
 		return nil, err
 	}
 	var list []placed
 	names := map[string]bool{}
-	err = d.items(root, func(n *yaml.Node) error {
+	err = d.Items(root, func(n *yamlfile.Node) error {
 		v, err := d.vector(n, point)
 		if err != nil {
 			return err
 		}
 		if names[v.Name] {
-			return d.fail(n, "a vector %q twice", v.Name)
+			return d.Fail(n, "a vector %q twice", v.Name)
 		}
 		names[v.Name] = true
-		at := resolve(n)
+		at := yamlfile.Resolve(n)
 		if params := child(at, "params"); params != nil {
 			at = params
 		}
@@ -118,23 +117,23 @@ func parseVectors(file, point string, raw []byte) ([]placed, error) {
 	return list, nil
 }
 
-func (d *document) vector(n *yaml.Node, point string) (bundle.Vector, error) {
+func (d *document) vector(n *yamlfile.Node, point string) (bundle.Vector, error) {
 	v := bundle.Vector{Point: point}
-	var request, expect *yaml.Node
-	err := d.members(n, func(key, value *yaml.Node) (err error) {
+	var request, expect *yamlfile.Node
+	err := d.Members(n, func(key, value *yamlfile.Node) (err error) {
 		switch key.Value {
 		case "name":
-			return d.text(value, &v.Name)
+			return d.Text(value, &v.Name)
 		case "point":
-			return d.text(value, &v.Point)
+			return d.Text(value, &v.Point)
 		case "request":
 			request = value
 		case "expect":
 			expect = value
 		case "params":
-			v.Params, err = d.mapping(value)
+			v.Params, err = d.Mapping(value)
 		default:
-			err = d.fail(key, "unknown key %q: want name, point, request, params or expect", key.Value)
+			err = d.Fail(key, "unknown key %q: want name, point, request, params or expect", key.Value)
 		}
 		return err
 	})
@@ -142,7 +141,7 @@ func (d *document) vector(n *yaml.Node, point string) (bundle.Vector, error) {
 	case err != nil:
 		return v, err
 	case v.Name == "" || request == nil || expect == nil:
-		return v, d.fail(n, "a vector has a name, a request and an expect")
+		return v, d.Fail(n, "a vector has a name, a request and an expect")
 	}
 	if err := d.request(request, &v); err != nil {
 		return v, err
@@ -150,46 +149,46 @@ func (d *document) vector(n *yaml.Node, point string) (bundle.Vector, error) {
 	return v, d.expect(expect, &v.Expect)
 }
 
-func (d *document) request(n *yaml.Node, v *bundle.Vector) (err error) {
-	if v.Request, err = d.json(n); err != nil {
+func (d *document) request(n *yamlfile.Node, v *bundle.Vector) (err error) {
+	if v.Request, err = d.JSON(n); err != nil {
 		return err
 	}
 	if err := bundle.CheckPoint(v.Point); err != nil {
-		return d.fail(n, "%v", err)
+		return d.Fail(n, "%v", err)
 	}
 	_, err = policy.ParseRequest(v.Point, v.Request)
 	var se *policy.SyntaxError
 	switch {
 	case errors.As(err, &se) && se.Pointer != "":
-		return d.fail(resolve(n), "request, at %s: %s", se.Pointer, se.Reason)
+		return d.Fail(yamlfile.Resolve(n), "request, at %s: %s", se.Pointer, se.Reason)
 	case errors.As(err, &se):
-		return d.fail(resolve(n), "request: %s", se.Reason)
+		return d.Fail(yamlfile.Resolve(n), "request: %s", se.Reason)
 	}
 	return err
 }
 
-func (d *document) expect(n *yaml.Node, e *bundle.Expect) error {
-	seen := map[string]*yaml.Node{}
-	err := d.members(n, func(key, value *yaml.Node) (err error) {
+func (d *document) expect(n *yamlfile.Node, e *bundle.Expect) error {
+	seen := map[string]*yamlfile.Node{}
+	err := d.Members(n, func(key, value *yamlfile.Node) (err error) {
 		seen[key.Value] = key
 		switch key.Value {
 		case "verdict":
 			err = d.verdict(value, &e.Verdict)
 		case "codes":
-			err = d.texts(value, &e.Codes)
+			err = d.Texts(value, &e.Codes)
 		case "reasons":
 			err = d.reasons(value, e)
 		case "obligations":
 			err = d.obligations(value, e)
 		case "value":
 			e.HasValue = true
-			e.Value, err = d.value(value)
+			e.Value, err = d.Value(value)
 		case "fuel_max":
 			err = d.fuel(value, &e.FuelMax)
 		case "trap":
 			err = d.trap(value, &e.Trap)
 		default:
-			err = d.fail(key, "unknown key %q: want verdict, codes, reasons, obligations, value, fuel_max or trap", key.Value)
+			err = d.Fail(key, "unknown key %q: want verdict, codes, reasons, obligations, value, fuel_max or trap", key.Value)
 		}
 		return err
 	})
@@ -200,34 +199,34 @@ func (d *document) expect(n *yaml.Node, e *bundle.Expect) error {
 }
 
 // expectation wants one form of each thing that can be said in two.
-func (d *document) expectation(n *yaml.Node, seen map[string]*yaml.Node) error {
+func (d *document) expectation(n *yamlfile.Node, seen map[string]*yamlfile.Node) error {
 	switch {
 	case seen["trap"] != nil && len(seen) > 1, seen["trap"] == nil && seen["verdict"] == nil:
-		return d.fail(resolve(n), "expect either a verdict or a trap, and beside a trap nothing")
+		return d.Fail(yamlfile.Resolve(n), "expect either a verdict or a trap, and beside a trap nothing")
 	case seen["codes"] != nil && seen["reasons"] != nil:
-		return d.fail(seen["reasons"], "both codes and reasons: reasons are {code, text} and have the codes in them")
+		return d.Fail(seen["reasons"], "both codes and reasons: reasons are {code, text} and have the codes in them")
 	}
 	return nil
 }
 
 // reasons reads {code, text}. A list of codes alone is kept in the short form,
 // which every version reads.
-func (d *document) reasons(n *yaml.Node, e *bundle.Expect) error {
+func (d *document) reasons(n *yamlfile.Node, e *bundle.Expect) error {
 	short := true
-	err := d.items(n, func(n *yaml.Node) error {
+	err := d.Items(n, func(n *yamlfile.Node) error {
 		var r bundle.ExpectedReason
-		err := d.members(n, func(key, value *yaml.Node) error {
+		err := d.Members(n, func(key, value *yamlfile.Node) error {
 			switch key.Value {
 			case "code":
-				return d.filled(value, &r.Code)
+				return d.Filled(value, &r.Code)
 			case "text":
 				short, r.Text = false, new(string)
-				return d.text(value, r.Text)
+				return d.Text(value, r.Text)
 			}
-			return d.fail(key, "unknown key %q: a reason has code and text", key.Value)
+			return d.Fail(key, "unknown key %q: a reason has code and text", key.Value)
 		})
 		if err == nil && r.Code == "" {
-			err = d.fail(resolve(n), "a reason has a code")
+			err = d.Fail(yamlfile.Resolve(n), "a reason has a code")
 		}
 		e.Reasons = append(e.Reasons, r)
 		return err
@@ -243,12 +242,12 @@ func (d *document) reasons(n *yaml.Node, e *bundle.Expect) error {
 
 // obligations reads types and {type, id, properties}. A list of types alone is
 // kept in the short form.
-func (d *document) obligations(n *yaml.Node, e *bundle.Expect) error {
+func (d *document) obligations(n *yamlfile.Node, e *bundle.Expect) error {
 	short := true
-	err := d.items(n, func(n *yaml.Node) (err error) {
+	err := d.Items(n, func(n *yamlfile.Node) (err error) {
 		var o bundle.ExpectedObligation
-		if resolve(n).Kind == yaml.ScalarNode {
-			err = d.filled(n, &o.Type)
+		if yamlfile.Resolve(n).Kind == yamlfile.Scalar {
+			err = d.Filled(n, &o.Type)
 		} else {
 			err = d.obligation(n, &o)
 		}
@@ -265,41 +264,41 @@ func (d *document) obligations(n *yaml.Node, e *bundle.Expect) error {
 	return err
 }
 
-func (d *document) obligation(n *yaml.Node, o *bundle.ExpectedObligation) error {
-	err := d.members(n, func(key, value *yaml.Node) (err error) {
+func (d *document) obligation(n *yamlfile.Node, o *bundle.ExpectedObligation) error {
+	err := d.Members(n, func(key, value *yamlfile.Node) (err error) {
 		switch key.Value {
 		case "type":
-			return d.filled(value, &o.Type)
+			return d.Filled(value, &o.Type)
 		case "id":
 			o.ID = new(string)
-			return d.text(value, o.ID)
+			return d.Text(value, o.ID)
 		case "properties":
-			o.Properties, err = d.mapping(value)
+			o.Properties, err = d.Mapping(value)
 			return err
 		}
-		return d.fail(key, "unknown key %q: an obligation has type, id and properties", key.Value)
+		return d.Fail(key, "unknown key %q: an obligation has type, id and properties", key.Value)
 	})
 	if err == nil && o.Type == "" {
-		err = d.fail(resolve(n), "an obligation has a type")
+		err = d.Fail(yamlfile.Resolve(n), "an obligation has a type")
 	}
 	return err
 }
 
-func (d *document) verdict(n *yaml.Node, into *policy.Verdict) error {
+func (d *document) verdict(n *yamlfile.Node, into *policy.Verdict) error {
 	var word string
-	if err := d.text(n, &word); err != nil {
+	if err := d.Text(n, &word); err != nil {
 		return err
 	}
 	v, err := policy.ParseVerdict(word)
 	if err != nil {
-		return d.fail(n, "%v", err)
+		return d.Fail(n, "%v", err)
 	}
 	*into = v
 	return nil
 }
 
-func (d *document) trap(n *yaml.Node, into *string) error {
-	if err := d.text(n, into); err != nil {
+func (d *document) trap(n *yamlfile.Node, into *string) error {
+	if err := d.Text(n, into); err != nil {
 		return err
 	}
 	known := []abi.TrapCode{
@@ -307,7 +306,7 @@ func (d *document) trap(n *yaml.Node, into *string) error {
 		abi.TrapRefused, abi.TrapInput, abi.TrapOutput, abi.TrapBuiltin,
 	}
 	if !slices.Contains(known, abi.TrapCode(*into)) {
-		return d.fail(n, "unknown trap %q: want one of %q", *into, known)
+		return d.Fail(n, "unknown trap %q: want one of %q", *into, known)
 	}
 	return nil
 }

@@ -41,7 +41,7 @@ var arrows = map[string][]string{
 	"compiler/rego/backend": {},
 	"compiler/toolchain":    {"sdk/wasm", "sdk/abi"},
 	"compiler/script":       {"sdk/wasm"},
-	"compiler":              {"compiler/", "sdk/"},
+	"compiler":              {"compiler/", "sdk/", "internal/yamlfile"},
 
 	"runtime/decide":        {"sdk/policy", "sdk/wire", "sdk/abi", "sdk/codec"},
 	"runtime/edge":          {"runtime/", "sdk/"},

@@ -49,12 +49,15 @@ func (p *jsonReader) place(offset int64) (line, col int) {
 // node reads one value; its place is its first byte.
 func (p *jsonReader) node() (*Node, error) {
 	kind := p.dec.PeekKind() // moves to the value, past commas and spaces
+	if kind == '"' {
+		return p.text()
+	}
 	tok, err := p.dec.ReadToken()
 	if err != nil {
 		return nil, err
 	}
 	n := &Node{Kind: yaml.ScalarNode, Value: tok.String()}
-	start := p.dec.InputOffset()
+	start := p.dec.InputOffset() - int64(len(n.Value))
 	switch kind {
 	case 'n':
 		n.Tag = "!!null"
@@ -65,19 +68,29 @@ func (p *jsonReader) node() (*Node, error) {
 		if isInteger(n.Value) {
 			n.Tag = "!!int"
 		}
-		start -= int64(len(n.Value) - 1)
-	case '"':
-		n.Tag = "!!str"
 	case '{':
 		n.Kind, n.Tag = yaml.MappingNode, "!!map"
 	case '[':
 		n.Kind, n.Tag = yaml.SequenceNode, "!!seq"
 	}
-	n.Line, n.Column = p.place(start - 1)
+	n.Line, n.Column = p.place(start)
 	if n.Kind == yaml.ScalarNode {
 		return n, nil
 	}
 	return n, p.content(n)
+}
+
+// text reads a string whole: how long it is with its escapes says where it began.
+func (p *jsonReader) text() (*Node, error) {
+	raw, err := p.dec.ReadValue()
+	if err != nil {
+		return nil, err
+	}
+	n := &Node{Kind: yaml.ScalarNode, Tag: "!!str"}
+	n.Line, n.Column = p.place(p.dec.InputOffset() - int64(len(raw)))
+	plain, err := jsontext.AppendUnquote(nil, raw)
+	n.Value = string(plain)
+	return n, err
 }
 
 func isInteger(literal string) bool { return !bytes.ContainsAny([]byte(literal), ".eE") }

@@ -27,6 +27,13 @@ const (
 // A Node is a part of a file with its place.
 type Node = yaml.Node
 
+// Kinds of nodes.
+const (
+	Scalar   = yaml.ScalarNode
+	Mapping  = yaml.MappingNode
+	Sequence = yaml.SequenceNode
+)
+
 // A File is one file while it is read. One whose Name ends in .json is JSON.
 type File struct {
 	Name     string // as errors show it
@@ -35,13 +42,16 @@ type File struct {
 
 // An Error says what is wrong with a file, and where.
 type Error struct {
-	File      string
-	Line, Col int // from 1; 0 when the fault has no place
+	File      string // "" for none: the fault is of a whole folder
+	Line, Col int    // from 1; 0 when the fault has no place
 	Reason    string
 }
 
 func (e *Error) Error() string {
-	if e.Line == 0 {
+	switch {
+	case e.File == "":
+		return e.Reason
+	case e.Line == 0:
 		return e.File + ": " + e.Reason
 	}
 	return fmt.Sprintf("%s:%d:%d: %s", e.File, e.Line, e.Col, e.Reason)
@@ -93,7 +103,7 @@ func (f *File) syntax(err error) error {
 func (f *File) Members(n *Node, member func(key *Node, value *Node) error) error {
 	n = Resolve(n)
 	if n.Kind != yaml.MappingNode {
-		return f.Fail(n, "must be a mapping, not %s", kind(n))
+		return f.Fail(n, "must be a mapping, not %s", Kind(n))
 	}
 	seen := map[string]bool{}
 	for i := 0; i+1 < len(n.Content); i += 2 {
@@ -116,7 +126,7 @@ func (f *File) Members(n *Node, member func(key *Node, value *Node) error) error
 func (f *File) Items(n *Node, item func(*Node) error) error {
 	n = Resolve(n)
 	if n.Kind != yaml.SequenceNode {
-		return f.Fail(n, "must be a list, not %s", kind(n))
+		return f.Fail(n, "must be a list, not %s", Kind(n))
 	}
 	for _, e := range n.Content {
 		if err := item(e); err != nil {
@@ -130,7 +140,7 @@ func (f *File) Items(n *Node, item func(*Node) error) error {
 func (f *File) Text(n *Node, into *string) error {
 	n = Resolve(n)
 	if n.Kind != yaml.ScalarNode || n.Tag != "!!str" {
-		return f.Fail(n, "must be text, not %s", kind(n))
+		return f.Fail(n, "must be text, not %s", Kind(n))
 	}
 	*into = n.Value
 	return nil
@@ -179,7 +189,7 @@ func (f *File) Mapping(n *Node) (map[string]any, error) {
 	}
 	m, ok := v.(map[string]any)
 	if !ok {
-		return nil, f.Fail(Resolve(n), "must be a mapping, not %s", kind(Resolve(n)))
+		return nil, f.Fail(Resolve(n), "must be a mapping, not %s", Kind(Resolve(n)))
 	}
 	return m, nil
 }
@@ -272,8 +282,8 @@ func Resolve(n *Node) *Node {
 	return n
 }
 
-// kind names what a node is, in the words of the messages.
-func kind(n *Node) string {
+// Kind names what a node is, in the words of the messages.
+func Kind(n *Node) string {
 	switch n.Kind {
 	case yaml.MappingNode:
 		return "a mapping"
