@@ -66,6 +66,7 @@ var arrows = map[string][]string{
 	"internal/demo":        {"modules", "sdk/", "testdata/"},
 	"internal/hostile":     {"sdk/", "testdata/"},
 	"internal/assembly":    {"runtime/", "control/", "sdk/", "internal/"},
+	"internal/fleetkit":    {"internal/assembly", "sdk/"},
 	"internal/layers":      {},
 	"internal/regocases":   {},
 	"internal/regoindex":   {},
