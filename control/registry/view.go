@@ -51,28 +51,43 @@ type Propagate struct {
 
 // Node is one line of the fleet.
 type Node struct {
-	Name         string            `json:"name"`
-	Region       string            `json:"region,omitempty"`
-	Labels       map[string]string `json:"labels,omitempty"`
-	Epoch        uint64            `json:"epoch"`
-	Digest       string            `json:"digest"` // of what decides
-	Fallback     bool              `json:"fallback,omitempty"`
-	Ring         string            `json:"ring,omitempty"`
-	Since        time.Time         `json:"since,omitzero"` // by the node's clock
-	HeartbeatAge float64           `json:"heartbeat_age_ms"`
-	Staleness    string            `json:"staleness"`
-	Journal      Journal           `json:"journal"`
-	Vectors      audit.VectorRun   `json:"vectors"`
-	Second       audit.SecondRun   `json:"second_engine"`
-	KillCount    uint64            `json:"kills"`
-	Binary       string            `json:"binary,omitempty"`
-	Attested     time.Time         `json:"attested,omitzero"` // the hub's receipt
-	Away         bool              `json:"away"`
+	Name     string            `json:"name"`
+	Region   string            `json:"region,omitempty"`
+	Labels   map[string]string `json:"labels,omitempty"`
+	Epoch    uint64            `json:"epoch"`
+	Digest   string            `json:"digest"` // of what decides
+	Fallback bool              `json:"fallback,omitempty"`
+	Ring     string            `json:"ring,omitempty"`
+	Since    time.Time         `json:"since,omitzero"` // by the node's clock
+	// Propagation is from the hub's storing of the release that should be in force
+	// to its receipt of the node's first attestation of it, in milliseconds; -1
+	// when that is not known. Timing says what the node did meanwhile.
+	Propagation  float64         `json:"propagation_ms"`
+	Timing       Timing          `json:"timing,omitzero"`
+	HeartbeatAge float64         `json:"heartbeat_age_ms"`
+	Staleness    string          `json:"staleness"`
+	Journal      Journal         `json:"journal"`
+	Vectors      audit.VectorRun `json:"vectors"`
+	Second       audit.SecondRun `json:"second_engine"`
+	KillCount    uint64          `json:"kills"`
+	Binary       string          `json:"binary,omitempty"`
+	Attested     time.Time       `json:"attested,omitzero"` // the hub's receipt
+	Away         bool            `json:"away"`
 	// Lease is when the node, away, falls to on_stale at the latest: its last
 	// attestation and the longest lease of the release in force.
 	StopsBy    time.Time `json:"stops_by,omitzero"`
 	Refused    string    `json:"refused,omitempty"`
 	Distrusted string    `json:"distrusted,omitempty"`
+}
+
+// Timing is what a node says of how its release came into force, in milliseconds:
+// from the hub's storing to the node's receipt, by both clocks; fetching the
+// packages; admitting and testing them; ratchet, record and swap.
+type Timing struct {
+	Transport float64 `json:"transport_ms"`
+	Fetch     float64 `json:"fetch_ms"`
+	Admit     float64 `json:"admit_ms"`
+	Swap      float64 `json:"swap_ms"`
 }
 
 // Journal is where a node's records are.
@@ -146,7 +161,9 @@ func (f *Fleet) View(attestations, activations map[string][]Stored, now time.Tim
 		default:
 			v.InForce.Nodes++
 			if at := f.activated(a.Node, target, activations[a.Node.Node]); !at.IsZero() {
-				took = append(took, at.Sub(target.Published))
+				d := at.Sub(target.Published)
+				took = append(took, d)
+				v.Nodes[i].propagated(d, target, a.Attestation.Timing)
 				if at.After(v.InForce.Since) {
 					v.InForce.Since = at
 				}
@@ -158,6 +175,13 @@ func (f *Fleet) View(attestations, activations map[string][]Stored, now time.Tim
 	v.Kills = f.killView(attested)
 	v.NotConfirmed, _ = f.notConfirmed(attested)
 	return v
+}
+
+func (n *Node) propagated(d time.Duration, target *Release, t audit.ActivationTiming) {
+	n.Propagation = float64(d) / 1e6
+	n.Timing = Timing{
+		Transport: float64(t.Received-target.Published.UnixNano()) / 1e6, Fetch: float64(t.Fetch) / 1e6, Admit: float64(t.Admit) / 1e6, Swap: float64(t.Swap) / 1e6,
+	}
 }
 
 // activated is when a hub first received the node's word that the release is in force.
@@ -172,7 +196,7 @@ func (f *Fleet) activated(e *bundle.SignedEnrolment, target *Release, stored []S
 }
 
 func (f *Fleet) node(a *Attested) Node {
-	n := Node{Name: a.Node.Node, Labels: a.Node.Labels, Away: a.Away, Attested: a.At, Distrusted: a.Distrusted, HeartbeatAge: -1}
+	n := Node{Name: a.Node.Node, Labels: a.Node.Labels, Away: a.Away, Attested: a.At, Distrusted: a.Distrusted, HeartbeatAge: -1, Propagation: -1}
 	t := a.Attestation
 	if t == nil {
 		return n

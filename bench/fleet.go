@@ -1,0 +1,459 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"math"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing/fstest"
+	"time"
+
+	"github.com/holdfast-policy/holdfast/compiler"
+	"github.com/holdfast-policy/holdfast/control/registry"
+	"github.com/holdfast-policy/holdfast/internal/assembly"
+	"github.com/holdfast-policy/holdfast/internal/fleetkit"
+	"github.com/holdfast-policy/holdfast/modules"
+	"github.com/holdfast-policy/holdfast/runtime/edge"
+	"github.com/holdfast-policy/holdfast/runtime/loader"
+	"github.com/holdfast-policy/holdfast/sdk/bundle"
+	"github.com/holdfast-policy/holdfast/sdk/policy"
+	"github.com/holdfast-policy/holdfast/sdk/wire"
+)
+
+// daemonBinary is the daemon that `make build` made.
+const daemonBinary = "bin/holdfastd"
+
+// fleet measures a fleet: three hub servers of one region, each a process of its
+// own, and edges in this process, which share one folder of compiled modules.
+// The clock is the hub's: from its storing of a release to its receipt of each
+// node's first signed attestation. Then the kill switch, and the memory of an edge
+// in a process of its own.
+func (b *bench) fleet(ctx context.Context) error {
+	if _, err := os.Stat(daemonBinary); err != nil {
+		return fmt.Errorf("%w: make build first", err)
+	}
+	dir, err := os.MkdirTemp("", "holdfast-bench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	f, err := fleetkit.New(fleetkit.Config{Dir: dir, Tenant: "bench", Regions: []string{"eu"}, Servers: 3, Daemon: []string{daemonBinary}})
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := f.StartHubs(ctx); err != nil {
+		return err
+	}
+	m := &measuredFleet{bench: b, Fleet: f, compiled: filepath.Join(dir, "compiled")}
+	defer m.stop()
+	b.line("\nA fleet: 3 hub servers (processes), edges in one process with one folder of compiled modules; ms")
+	for word := range strings.SplitSeq(b.edges, ",") {
+		n, err := strconv.Atoi(word)
+		if err != nil {
+			return err
+		}
+		if err := m.grow(ctx, n); err != nil {
+			return fmt.Errorf("%d edges: %w", n, err)
+		}
+		if err := m.releases(ctx, n); err != nil {
+			return fmt.Errorf("%d edges: %w", n, err)
+		}
+		if n == 50 {
+			if err := m.kills(ctx, n); err != nil {
+				return fmt.Errorf("kill: %w", err)
+			}
+		}
+	}
+	m.stop()
+	return m.memory(ctx)
+}
+
+// measuredFleet is a fleet whose edges are in this process.
+type measuredFleet struct {
+	*bench
+	*fleetkit.Fleet
+	compiled string // the folder that all edges share
+	edges    []*assembly.Edge
+	variant  int
+}
+
+// grow starts edges until there are n.
+func (m *measuredFleet) grow(ctx context.Context, n int) error {
+	if err := os.MkdirAll(m.compiled, 0o700); err != nil {
+		return err
+	}
+	first := len(m.edges)
+	errs := make([]error, n)
+	for i := first; i < n; i++ {
+		if err := m.Enrol(ctx, fmt.Sprintf("edge-%d", i+1), "eu", nil); err != nil {
+			return err
+		}
+	}
+	for i := first; i < n; i++ {
+		e, err := m.edge(ctx, fmt.Sprintf("edge-%d", i+1))
+		if err != nil {
+			return errors.Join(append(errs, err)...)
+		}
+		m.edges = append(m.edges, e)
+	}
+	return nil
+}
+
+func (m *measuredFleet) edge(ctx context.Context, node string) (*assembly.Edge, error) {
+	cfg, err := assembly.ReadEdgeConfig(filepath.Join(m.Node(node), "edge.yaml"))
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
+		return nil, err
+	}
+	if err := os.Symlink(m.compiled, edge.CodeDir(cfg.Dir)); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, err
+	}
+	cfg.Log = slog.New(slog.DiscardHandler)
+	return assembly.StartEdge(ctx, cfg)
+}
+
+func (m *measuredFleet) stop() {
+	var stopping sync.WaitGroup
+	for _, e := range m.edges {
+		stopping.Go(func() { e.Close() })
+	}
+	stopping.Wait()
+	m.edges = nil
+}
+
+// rego is a policy of about 130 KB of module whose bytes nobody has seen.
+func (m *measuredFleet) rego(ctx context.Context) (fleetkit.Policy, error) {
+	m.variant++
+	return m.build(ctx, fstest.MapFS{"p.rego": {Data: fmt.Appendf(nil, "package p\n\n"+
+		"allow if {\n\tinput.user == \"ada-%d\"\n}\n\nallow if input.user == \"ada\"\n", m.variant)}}, compiler.Options{})
+}
+
+func (m *measuredFleet) build(ctx context.Context, fsys fs.FS, opts compiler.Options) (fleetkit.Policy, error) {
+	host, err := loader.NewHost(ctx)
+	if err != nil {
+		return fleetkit.Policy{}, err
+	}
+	defer host.Close(ctx)
+	opts.Loader = host
+	built, err := compiler.BuildFS(ctx, fsys, opts)
+	if err != nil {
+		return fleetkit.Policy{}, err
+	}
+	return fleetkit.Policy{Point: "custom", Name: "p", File: built.File}, nil
+}
+
+// releases publishes rounds of new modules and of changed parameters, and once a
+// Go guest that no edge has compiled.
+func (m *measuredFleet) releases(ctx context.Context, n int) error {
+	rounds := m.rounds
+	if n >= 200 {
+		rounds = max(1, m.rounds/3)
+	}
+	var cold, warm propagated
+	var p fleetkit.Policy
+	for i := range rounds {
+		var err error
+		if p, err = m.rego(ctx); err != nil {
+			return err
+		}
+		for _, into := range []*propagated{&cold, &warm} {
+			p.Params = map[string]any{"round": int64(i), "warm": into == &warm}
+			if err := m.measure(ctx, n, into, p); err != nil {
+				return err
+			}
+		}
+	}
+	m.line("  %3d edges, new Rego module (%2d releases)  %s", n, rounds, cold.text())
+	m.line("  %3d edges, changed parameters             %s", n, warm.text())
+	argument, err := fs.Sub(modules.FS, "argument-guard")
+	if err != nil {
+		return err
+	}
+	if n > 10 {
+		return nil
+	}
+	guest, err := m.build(ctx, argument, compiler.Options{Prebuilt: true})
+	if err != nil {
+		return err
+	}
+	if err := os.RemoveAll(m.compiled); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(m.compiled, 0o700); err != nil {
+		return err
+	}
+	var went propagated
+	if err := m.measure(ctx, n, &went, guest); err != nil {
+		return err
+	}
+	m.line("  %3d edges, new Go module of 1.9 MB        %s", n, went.text())
+	return nil
+}
+
+// propagated is what attestations say of releases.
+type propagated struct {
+	sign                               sample
+	all, transport, fetch, admit, swap sample
+	worst                              sample // of each release
+}
+
+// measure publishes one release and waits until all n nodes have it in force.
+func (m *measuredFleet) measure(ctx context.Context, n int, into *propagated, p fleetkit.Policy) error {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
+	defer cancel()
+	began := time.Now()
+	if _, _, err := m.Release([]fleetkit.Policy{p}, nil); err != nil {
+		return err
+	}
+	into.sign = append(into.sign, time.Since(began))
+	s, err := m.Publish(ctx, []fleetkit.Policy{p}, nil)
+	if err != nil {
+		return err
+	}
+	var v registry.View
+	if err := m.WaitView(ctx, func(state *assembly.State) bool {
+		v = state.View()
+		return v.InForce.Epoch == s.Epoch && v.InForce.Nodes == n && known(v) == n
+	}); err != nil {
+		return fmt.Errorf("epoch %d: %w", s.Epoch, err)
+	}
+	worst := 0.0
+	for _, node := range v.Nodes {
+		into.all = append(into.all, millis(node.Propagation))
+		into.transport = append(into.transport, millis(node.Timing.Transport))
+		into.fetch = append(into.fetch, millis(node.Timing.Fetch))
+		into.admit = append(into.admit, millis(node.Timing.Admit))
+		into.swap = append(into.swap, millis(node.Timing.Swap))
+		worst = max(worst, node.Propagation)
+	}
+	into.worst = append(into.worst, millis(worst))
+	return nil
+}
+
+// known counts the nodes whose first attestation of the release is stored.
+func known(v registry.View) (n int) {
+	for _, node := range v.Nodes {
+		if node.Propagation >= 0 {
+			n++
+		}
+	}
+	return n
+}
+
+func millis(v float64) time.Duration { return time.Duration(v * float64(time.Millisecond)) }
+
+func (p *propagated) text() string {
+	q := func(s sample) string { return fmt.Sprintf("%.0f", us(s.q(0.5))/1000) }
+	return fmt.Sprintf("p50 %5.0f  p99 %5.0f  max %5.0f | p50 of: sign %.2f, transport %s, fetch %s, admit %s, swap %s",
+		us(p.all.q(0.5))/1000, us(p.all.q(0.99))/1000, us(p.all.q(1))/1000, us(p.sign.q(0.5))/1000, q(p.transport), q(p.fetch), q(p.admit), q(p.swap))
+}
+
+// askEvery is how often each edge is asked while a kill is on its way: what the
+// figure cannot be finer than.
+const askEvery = 10 * time.Millisecond
+
+// kills presses the kill switch while every edge is asked, and prints how long
+// after the press each of them allowed for the last time.
+func (m *measuredFleet) kills(ctx context.Context, n int) error {
+	var all sample
+	body := []byte(`{"document":{"user":"ada"}}`)
+	for range min(m.rounds, 5) {
+		asking, stop := context.WithCancel(ctx)
+		last := make([]atomic.Int64, n)
+		denied := make([]atomic.Bool, n)
+		var asked sync.WaitGroup
+		for i, e := range m.edges[:n] {
+			asked.Go(func() {
+				tick := time.NewTicker(askEvery)
+				defer tick.Stop()
+				for asking.Err() == nil {
+					req, err := policy.ParseRequest("custom", body)
+					if err != nil {
+						return
+					}
+					a, err := e.Node().Decide(asking, req)
+					switch {
+					case err == nil && a.Verdict == policy.Allow:
+						last[i].Store(time.Now().UnixNano())
+						denied[i].Store(false)
+					case err == nil && len(a.Reasons) > 0 && a.Reasons[0].Code == "killed":
+						denied[i].Store(true)
+					}
+					<-tick.C
+				}
+			})
+		}
+		pressed, err := m.press(ctx, denied)
+		stop()
+		asked.Wait()
+		if err != nil {
+			return err
+		}
+		for i := range last {
+			all = append(all, max(0, time.Duration(last[i].Load()-pressed.UnixNano())))
+		}
+	}
+	m.line("  %3d edges, kill: press to last allowed     p50 %5.0f  p99 %5.0f  max %5.0f (asked every %v)",
+		n, us(all.q(0.5))/1000, us(all.q(0.99))/1000, us(all.q(1))/1000, askEvery)
+	return nil
+}
+
+// press kills the point, waits until every edge denies, and lifts the kill again.
+func (m *measuredFleet) press(ctx context.Context, denied []atomic.Bool) (pressed time.Time, err error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	admin, err := m.Admin(ctx)
+	if err != nil {
+		return pressed, err
+	}
+	defer admin.Close()
+	time.Sleep(500 * time.Millisecond) // let every edge answer first: a measurement, not a test
+	pressed = time.Now()
+	envelope, err := bundle.SignKill(&bundle.Kill{Tenant: "bench", Scope: "point:custom", Reason: "measured", Created: pressed.UnixNano()}, m.Keys[fleetkit.Killer])
+	if err != nil {
+		return pressed, err
+	}
+	digest, err := admin.Kill(ctx, envelope)
+	if err != nil {
+		return pressed, err
+	}
+	for {
+		waiting := slices.IndexFunc(unbox(denied), func(done bool) bool { return !done })
+		if waiting < 0 {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			return pressed, fmt.Errorf("edge %d still allows: %w", waiting+1, ctx.Err())
+		case <-time.After(time.Millisecond):
+		}
+	}
+	lift := &bundle.Lift{Tenant: "bench", Kills: []wire.Digest{digest}, Reason: "measured", Created: time.Now().UnixNano()}
+	if envelope, err = bundle.SignLift(lift, m.Keys[fleetkit.Killer], m.Keys[fleetkit.Killer2]); err != nil {
+		return pressed, err
+	}
+	_, err = admin.Kill(ctx, envelope)
+	return pressed, err
+}
+
+func unbox(flags []atomic.Bool) []bool {
+	out := make([]bool, len(flags))
+	for i := range flags {
+		out[i] = flags[i].Load()
+	}
+	return out
+}
+
+// memory starts an edge in a process of its own and reads what it occupies, idle
+// and with a hundred policies.
+func (m *measuredFleet) memory(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
+	defer cancel()
+	if err := m.Enrol(ctx, "memory", "eu", nil); err != nil {
+		return err
+	}
+	if _, err := m.StartEdge("memory"); err != nil {
+		return err
+	}
+	var policies []fleetkit.Policy
+	for i := range 100 {
+		p, err := m.rego(ctx)
+		if err != nil {
+			return err
+		}
+		p.Point = fmt.Sprintf("p%d", i)
+		policies = append(policies, p)
+	}
+	one, err := m.Publish(ctx, policies[:1], nil)
+	if err != nil {
+		return err
+	}
+	if err := m.waitNode(ctx, "memory", one.Epoch); err != nil {
+		return err
+	}
+	idle := m.restarted(ctx)
+	hundred, err := m.Publish(ctx, policies, nil)
+	if err != nil {
+		return err
+	}
+	if err := m.waitNode(ctx, "memory", hundred.Epoch); err != nil {
+		return err
+	}
+	began := time.Now()
+	full := m.restarted(ctx)
+	m.line("  an edge in a process of its own: %.0f MiB idle with one policy, %.0f MiB with 100 distinct Rego policies (Pss after a restart; ready again %.2f s after its start)",
+		idle, full, time.Since(began).Seconds())
+	return nil
+}
+
+// waitNode waits until a node attests an epoch.
+func (m *measuredFleet) waitNode(ctx context.Context, node string, epoch uint64) error {
+	return m.WaitView(ctx, func(s *assembly.State) bool {
+		for _, n := range s.View().Nodes {
+			if n.Name == node && n.Epoch == epoch && n.Digest != "" {
+				return true
+			}
+		}
+		return false
+	})
+}
+
+// restarted starts the edge anew and returns its memory in MiB once it is ready;
+// NaN when it cannot be read.
+func (m *measuredFleet) restarted(ctx context.Context) float64 {
+	m.Process("memory").End(syscall.SIGTERM)
+	url, err := m.StartEdge("memory")
+	if err != nil {
+		return math.NaN()
+	}
+	for ready(ctx, url) != nil && ctx.Err() == nil {
+		time.Sleep(5 * time.Millisecond) // a measurement, not a test
+	}
+	return pss(m.Process("memory").Pid())
+}
+
+// ready asks an edge whether it is.
+func ready(ctx context.Context, url string) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url+"/readyz", nil)
+	if err != nil {
+		return err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("status %d", resp.StatusCode)
+	}
+	return nil
+}
+
+// pss is a process's proportional share of memory in MiB.
+func pss(pid int) float64 {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
+	if err != nil {
+		return math.NaN()
+	}
+	for line := range strings.Lines(string(text)) {
+		var kib float64
+		if n, _ := fmt.Sscanf(line, "Pss: %f kB", &kib); n == 1 {
+			return kib / 1024
+		}
+	}
+	return math.NaN()
+}
