@@ -24,7 +24,7 @@ import (
 	"github.com/holdfast-policy/holdfast/internal/assembly"
 	"github.com/holdfast-policy/holdfast/internal/fleetkit"
 	"github.com/holdfast-policy/holdfast/modules"
-	"github.com/holdfast-policy/holdfast/runtime/edge"
+	"github.com/holdfast-policy/holdfast/runtime/engine"
 	"github.com/holdfast-policy/holdfast/runtime/loader"
 	"github.com/holdfast-policy/holdfast/sdk/bundle"
 	"github.com/holdfast-policy/holdfast/sdk/policy"
@@ -116,12 +116,7 @@ func (m *measuredFleet) edge(ctx context.Context, node string) (*assembly.Edge, 
 	if err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
-		return nil, err
-	}
-	if err := os.Symlink(m.compiled, edge.CodeDir(cfg.Dir)); err != nil && !errors.Is(err, fs.ErrExist) {
-		return nil, err
-	}
+	cfg.Compiled, cfg.Worker = m.compiled, engine.Self()
 	cfg.Log = slog.New(slog.DiscardHandler)
 	return assembly.StartEdge(ctx, cfg)
 }

@@ -15,9 +15,12 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/holdfast-policy/holdfast/runtime/engine"
 )
 
 func main() {
+	engine.Worker()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))

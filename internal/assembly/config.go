@@ -300,7 +300,7 @@ func ReadEdgeConfig(file string) (EdgeConfig, error) {
 	nats := map[string]*yamlfile.Node{}
 	f, err := readConfig(file, map[string]func(*configFile, *yamlfile.Node) error{
 		"tenant": name(&c.Tenant), "node": name(&c.Node), "dir": path(&c.Dir), "listen": address(&c.Listen),
-		"trust_root": root(&c.Root), "enrolment": fileBytes(&c.Enrolment), "folder": path(&c.Folder), "log": logLevel(&c.LogLevel),
+		"trust_root": root(&c.Root), "enrolment": fileBytes(&c.Enrolment), "folder": path(&c.Folder), "compiled": path(&c.Compiled), "log": logLevel(&c.LogLevel),
 		"regions": func(f *configFile, n *yamlfile.Node) error {
 			return f.Items(n, func(n *yamlfile.Node) error { return c.region(f, n) })
 		},

@@ -43,7 +43,10 @@ type EdgeConfig struct {
 	// Worker is the program that compiles policies: engine.Self() in a program
 	// whose main begins with engine.Worker(). "" compiles in this process.
 	Worker string
-	Root   *bundle.TrustRoot
+	// Compiled is the folder of compiled modules; "" is one in Dir. Edges of one
+	// user on one machine may share one.
+	Compiled string
+	Root     *bundle.TrustRoot
 	// Folder is a folder of published releases, for an edge without regions.
 	Folder string
 	// Regions are where releases come from and records go to; the first is
@@ -91,7 +94,7 @@ func StartEdge(ctx context.Context, cfg EdgeConfig) (_ *Edge, err error) {
 	}()
 	nodeConfig := edge.Config{
 		Tenant: cfg.Tenant, Name: cfg.Node, Dir: cfg.Dir, Worker: cfg.Worker, Root: cfg.Root, JournalFS: cfg.JournalFS, Log: cfg.Log,
-		Enrolment: cfg.Enrolment,
+		Enrolment: cfg.Enrolment, Code: cfg.Compiled,
 	}
 	if cfg.Folder != "" {
 		nodeConfig.Source = &loader.FolderSource{Dir: cfg.Folder}

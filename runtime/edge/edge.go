@@ -4,6 +4,7 @@
 package edge
 
 import (
+	"cmp"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -40,6 +41,9 @@ type Config struct {
 	// Worker is the program that compiles modules in processes of its own, and
 	// what it makes is kept in CodeDir; "" compiles here and keeps nothing.
 	Worker string
+	// Code is the folder of compiled modules; "" is CodeDir(Dir). Nodes of one user
+	// may share one: a module is then compiled once.
+	Code string
 	// Root is the trust root whose keys must have signed what the node enforces.
 	Root *bundle.TrustRoot
 	// Source brings releases; nil means that only the node's own folder counts.
@@ -171,7 +175,7 @@ func JournalDir(dir string) string { return filepath.Join(dir, "journal") }
 func CodeDir(dir string) string { return filepath.Join(dir, "compiled") }
 
 func (n *Node) prepare(ctx context.Context) (err error) {
-	n.engine, err = engine.New(ctx, engine.Config{Worker: n.cfg.Worker, Cache: CodeDir(n.cfg.Dir), Log: n.log})
+	n.engine, err = engine.New(ctx, engine.Config{Worker: n.cfg.Worker, Cache: cmp.Or(n.cfg.Code, CodeDir(n.cfg.Dir)), Log: n.log})
 	if err != nil {
 		return fmt.Errorf("engine: %w", err)
 	}

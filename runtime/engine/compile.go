@@ -173,6 +173,12 @@ func (w *workshop) compile(ctx context.Context, r wazero.Runtime, spec Spec, id 
 	if err := w.quarantine.check(id); err != nil {
 		return nil, 0, err
 	}
+	if w.cache != nil {
+		defer w.cache.turn(ctx, id)()
+		if compiled, size, ok := w.recall(ctx, r, spec, id); ok {
+			return compiled, size, nil
+		}
+	}
 	a, err := w.make(ctx, spec)
 	if err != nil {
 		w.quarantine.add(id, err)
