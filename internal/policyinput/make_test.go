@@ -28,7 +28,7 @@ type maker struct {
 	eu, us, kim, kay, enrol     *bundle.PrivateKey
 	stranger                    *bundle.PrivateKey
 	trust                       *bundle.TrustRoot
-	good, otherBytes, failing   bundle.PackageRef
+	good, failing               bundle.PackageRef
 	missing, cut, bomb, foreign bundle.PackageRef
 	packages                    map[string][]byte // files by name
 	cases                       []Case
