@@ -81,6 +81,11 @@ func (p *Point) Leave() {
 	}
 }
 
+// Only returns a point that asks only the i-th module, and fails as p does.
+func (p *Point) Only(i int) *Point {
+	return &Point{Name: p.Name, Modules: p.Modules[i : i+1 : i+1], OnError: p.OnError, OnFuel: p.OnFuel}
+}
+
 // A Module is one policy of a point, ready to be called.
 type Module struct {
 	Name   string

@@ -3,6 +3,7 @@ package edge_test
 import (
 	"context"
 	"fmt"
+	"runtime/debug"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -69,15 +70,13 @@ func BenchmarkColdStart(b *testing.B) {
 }
 
 // BenchmarkStepBack is a step back from twenty policies to twenty others, kept
-// warm, from the order until they decide, and what the way back occupies.
+// warm, from the order until they decide.
 func BenchmarkStepBack(b *testing.B) {
 	w := newWorld(b)
 	w.put(w.levels(1, 0, 20))
 	n := w.start(compiled)
 	n.waitEpoch(1)
-	idle := guests.Resident()
 	var took time.Duration
-	var warm int64
 	epoch, steps := uint64(1), 0
 	for b.Loop() {
 		b.StopTimer()
@@ -87,7 +86,6 @@ func BenchmarkStepBack(b *testing.B) {
 		w.put(r)
 		n.Deliver(w.orderOf(r, 1, bundle.RolloutRunning, bundle.PhaseActive))
 		n.waitEpoch(epoch)
-		warm = guests.Resident() - idle
 		b.StartTimer()
 		begin := time.Now()
 		n.Deliver(w.orderOf(r, 2, bundle.RolloutHalted))
@@ -96,35 +94,46 @@ func BenchmarkStepBack(b *testing.B) {
 		steps++
 	}
 	b.ReportMetric(float64(took.Microseconds())/1000/float64(steps), "ms/step")
-	b.ReportMetric(float64(warm)/(1<<20), "MiB-with-way-back")
-	b.ReportMetric(float64(idle)/(1<<20), "MiB-before")
 }
 
-// BenchmarkSecondEngine is points of ten Rego policies run again on the second
-// engine, a hundred policies in all, and what that occupies.
-func BenchmarkSecondEngine(b *testing.B) {
+// resident is what the process occupies without garbage, in MiB.
+func resident() float64 {
+	debug.FreeOSMemory()
+	return float64(guests.Resident()) / (1 << 20)
+}
+
+// BenchmarkMemory is what a node occupies beyond this process: with a hundred
+// Rego policies in force, with a hundred others as its way back, and with what
+// the second engine keeps.
+func BenchmarkMemory(b *testing.B) {
 	w := newWorld(b)
-	r := w.levels(1, 0, 100)
-	r.LivePerMillion = 1_000_000
-	w.put(r)
-	n := w.start(compiled)
-	n.waitEpoch(1)
-	before := guests.Resident()
-	point := 0
+	first, second := w.levels(1, 0, 100), w.levels(2, 100, 100)
+	second.LivePerMillion = 1_000_000
+	before := resident()
 	for b.Loop() {
-		have := n.Metrics()
-		n.askAt(fmt.Sprintf("custom.p%d", point%10), `{"document":{"level":50}}`)
-		n.wait("second", func() bool {
-			m := n.Metrics()
-			return m.Second > have.Second || m.SecondSkipped > have.SecondSkipped
-		})
-		point++
-		w.advance(time.Second)
+		w.put(first)
+		n := w.start(compiled)
+		n.waitEpoch(1)
+		b.ReportMetric(resident()-before, "MiB-in-force")
+		second.Previous = w.previous
+		w.put(second)
+		n.waitEpoch(2)
+		b.ReportMetric(resident()-before, "MiB-with-way-back")
+		for i := range 100 {
+			have := n.Metrics()
+			n.askAt(fmt.Sprintf("custom.p%d", i%10), `{"document":{"level":50}}`)
+			n.wait("second", func() bool {
+				m := n.Metrics()
+				return m.Second+m.SecondSkipped > have.Second+have.SecondSkipped
+			})
+			w.advance(time.Second)
+		}
+		if m := n.Metrics(); m.SecondDisagreed != 0 || m.SecondFailed != 0 || m.Second == 0 {
+			b.Fatalf("%+v", m)
+		}
+		b.ReportMetric(resident()-before, "MiB-with-second-engine")
+		n.stop()
 	}
-	if m := n.Metrics(); m.SecondDisagreed != 0 || m.SecondFailed != 0 {
-		b.Fatalf("%+v", m)
-	}
-	b.ReportMetric(float64(guests.Resident()-before)/(1<<20), "MiB")
 }
 
 // BenchmarkDecide is a whole decision of one small policy, with and without kills.

@@ -28,11 +28,11 @@ const (
 	defaultPerMillion = 10_000
 
 	// The second engine's modules occupy some forty times their packages. It keeps
-	// those of as many points open as fit secondBudget, or of one; another point
-	// takes the place of the one that waited longest, at most once in secondTurn.
-	// Points that are larger alone are run again only when the release says how often.
-	secondBudget = 1 << 20
-	secondTurn   = time.Second
+	// as many open as fit secondBudget, or one; another one takes the place of the
+	// one that was opened first, at most once in secondTurn. One that is larger
+	// alone is run again only when the release says how often.
+	secondBudget = 512 << 10
+	secondTurn   = 10 * time.Second
 )
 
 // beside is a decision that is to be made once more.
@@ -46,6 +46,7 @@ type beside struct {
 	start    time.Time
 	decision policy.Decision // that was made
 	seq      uint64          // of its record
+	module   int             // of the point, for the second engine
 }
 
 func (b *beside) evaluate(p *decide.Point) decide.Outcome {
@@ -133,11 +134,12 @@ type second struct {
 	turned time.Time   // when one last took another's place
 }
 
-// twin is one point on the second engine.
+// twin is one module on the second engine.
 type twin struct {
 	*loader.Twin
-	point string
-	size  uint64 // of its packages
+	point  string
+	module int
+	size   uint64 // of its package
 }
 
 func (n *Node) secondLater(l *live, point *decide.Point, a *asked) {
@@ -149,7 +151,7 @@ func (n *Node) secondLater(l *live, point *decide.Point, a *asked) {
 		return
 	}
 	n.second.queue.Offer(beside{
-		l: l, point: point.Name, req: a.req, path: a.path, isData: a.isData, start: a.start, decision: a.outcome.Decision,
+		l: l, point: point.Name, module: rand.IntN(max(len(point.Modules), 1)), req: a.req, path: a.path, isData: a.isData, start: a.start,
 	})
 }
 
@@ -157,14 +159,14 @@ func (n *Node) runSecond(ctx context.Context) {
 	n.second.queue.Run(ctx, func(b beside) { n.evaluateSecond(ctx, b) })
 }
 
-// evaluateSecond decides once more on the second engine. When the two disagree,
-// one of them is wrong and nobody knows which: the node steps back.
+// evaluateSecond asks one module of the point on both engines. When the two
+// disagree, one of them is wrong and nobody knows which: the node steps back.
 func (n *Node) evaluateSecond(ctx context.Context, b beside) {
 	if n.live.Load().set != b.l.set {
 		return
 	}
-	first := b.l.set.Points[b.point]
-	point, err := n.secondPoint(ctx, b.l, b.point)
+	first := b.l.set.Points[b.point].Only(b.module)
+	point, err := n.secondPoint(ctx, b.l, b.point, b.module)
 	if err == nil && point == nil {
 		n.count.secondSkipped.Add(1)
 		return
@@ -174,7 +176,7 @@ func (n *Node) evaluateSecond(ctx context.Context, b beside) {
 		n.alarmOnce("second_engine", "not available: "+err.Error())
 		return
 	}
-	// Both run now: what was answered has the guard's word in it.
+	// Both run now: what was answered is of all modules, with the guard's word in it.
 	one, two := b.evaluate(first), b.evaluate(point)
 	if hostTrap(&one) || hostTrap(&two) {
 		n.count.secondFailed.Add(1)
@@ -205,9 +207,9 @@ func hostTrap(out *decide.Outcome) bool {
 	return false
 }
 
-// secondPoint returns a point on the second engine, opened when it is first asked
-// for. It is nil when there is no room for it now.
-func (n *Node) secondPoint(ctx context.Context, l *live, name string) (*decide.Point, error) {
+// secondPoint returns a module of a point on the second engine, opened when it is
+// first asked for. It is nil when there is no room for it now.
+func (n *Node) secondPoint(ctx context.Context, l *live, point string, module int) (*decide.Point, error) {
 	s := &n.second
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -223,32 +225,32 @@ func (n *Node) secondPoint(ctx context.Context, l *live, name string) (*decide.P
 		s.of = l.set
 	}
 	for _, t := range s.twins {
-		if t.point == name {
-			return t.Point(ctx, name)
+		if t.point == point && t.module == module {
+			return t.Point, nil
 		}
 	}
-	size := sizeOf(l.rel, name)
+	size := sizeOf(l.rel, point, module)
 	if size > secondBudget && l.rel.LivePerMillion == 0 || !s.room(ctx, size, n.cfg.Now()) {
 		return nil, nil
 	}
-	t := &twin{Twin: n.loader.Twin(l.rel, s.engine), point: name, size: size}
-	s.twins = append(s.twins, t)
-	return t.Point(ctx, name)
+	t, err := n.loader.Twin(ctx, l.rel, point, module, s.engine)
+	if err != nil {
+		return nil, err
+	}
+	s.twins = append(s.twins, &twin{Twin: t, point: point, module: module, size: size})
+	return t.Point, nil
 }
 
-// sizeOf is the size of a point's packages.
-func sizeOf(rel *bundle.SignedRelease, point string) (size uint64) {
+func sizeOf(rel *bundle.SignedRelease, point string, module int) uint64 {
 	for i := range rel.Points {
-		for j := range rel.Points[i].Packages {
-			if rel.Points[i].Name == point {
-				size += rel.Points[i].Packages[j].Size
-			}
+		if p := &rel.Points[i]; p.Name == point && module < len(p.Packages) {
+			return p.Packages[module].Size
 		}
 	}
-	return size
+	return 0
 }
 
-// room makes room for a point of that size, or reports that it is not its turn.
+// room makes room for a module of that size, or reports that it is not its turn.
 func (s *second) room(ctx context.Context, size uint64, now time.Time) bool {
 	var sum uint64
 	for _, t := range s.twins {
@@ -269,7 +271,7 @@ func (s *second) room(ctx context.Context, size uint64, now time.Time) bool {
 	return true
 }
 
-// drop closes the first n points.
+// drop closes the first n modules.
 func (s *second) drop(ctx context.Context, n int) {
 	for _, t := range s.twins[:n] {
 		_ = t.Close(ctx) // nothing of it is needed any more

@@ -710,7 +710,7 @@ func TestStepBackWithoutJournal(t *testing.T) {
 	}
 }
 
-// The second engine's memory is bounded: points take turns.
+// The second engine's memory is bounded: modules take turns.
 func TestSecondEngineTakesTurns(t *testing.T) {
 	w := newWorld(t)
 	r := w.release(1, w.publish(says(policy.Allow, 1)))
@@ -740,7 +740,7 @@ func TestSecondEngineTakesTurns(t *testing.T) {
 	if m := askBoth(); m.Second != 3 || m.SecondSkipped != 1 { // too soon for another turn
 		t.Errorf("%+v", m)
 	}
-	w.advance(2 * time.Second)
+	w.advance(11 * time.Second)
 	if m := askBoth(); m.Second != 4 || m.SecondSkipped != 2 || m.SecondFailed != 0 {
 		t.Errorf("%+v", m)
 	}

@@ -287,7 +287,7 @@ func (l *Loader) build(ctx context.Context, o *offer, source Source) (*held, err
 		return nil, err
 	}
 	fetched := time.Now()
-	b := builder{engine: l.config.Engine, packages: packages, opened: modules{}, wrap: l.config.Wrap}
+	b := builder{engine: l.config.Engine, packages: packages, opened: modules{}, shelf: &l.shelf, wrap: l.config.Wrap}
 	set, err := b.build(ctx, o.rel)
 	if err != nil {
 		if compile, ok := errors.AsType[*engine.CompileError](err); ok && compile.Passing {

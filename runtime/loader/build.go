@@ -3,7 +3,6 @@ package loader
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"runtime"
@@ -23,25 +22,13 @@ import (
 	"github.com/holdfast-policy/holdfast/sdk/wire"
 )
 
-// modules are open modules by package and parameters.
-type modules map[moduleKey]*engine.Module
-
-type moduleKey struct{ pkg, params wire.Digest }
-
-func (m modules) close(ctx context.Context) error {
-	var errs []error
-	for _, module := range m {
-		errs = append(errs, module.Close(ctx))
-	}
-	return errors.Join(errs...)
-}
-
 // builder turns a release into a set. It opens every module once for each
 // different set of parameters.
 type builder struct {
 	engine   *engine.Engine
 	packages map[wire.Digest]*bundle.Package
 	opened   modules // by points
+	shelf    *shelf  // of modules that other sets use; nil: none is shared
 	wrap     func(m abi.Module, second bool) abi.Module
 	second   bool
 }
@@ -86,7 +73,7 @@ func (b *builder) loadAll(ctx context.Context, s *bundle.SignedRelease) error {
 		point string
 		ref   *bundle.PackageRef
 		key   moduleKey
-		m     *engine.Module
+		m     shared
 	}
 	var openings []opening
 	seen := map[moduleKey]bool{}
@@ -106,13 +93,13 @@ func (b *builder) loadAll(ctx context.Context, s *bundle.SignedRelease) error {
 	err := each(len(openings), func(i int) (err error) {
 		o := &openings[i]
 		pkg := b.packages[o.ref.Digest]
-		if o.m, err = b.open(ctx, pkg, pkg.Merged(o.ref.Params)); err != nil {
+		if o.m, err = b.take(ctx, o.key, pkg, pkg.Merged(o.ref.Params)); err != nil {
 			return fmt.Errorf("point %s: package %s %s: %w", o.point, o.ref.Name, o.ref.Digest, err)
 		}
 		return nil
 	})
 	for _, o := range openings {
-		if o.m != nil {
+		if o.m.Module != nil {
 			b.opened[o.key] = o.m
 		}
 	}
@@ -224,21 +211,37 @@ func (b *builder) module(ctx context.Context, ref *bundle.PackageRef, maxFuel ui
 	}, nil
 }
 
-// load opens the package's module with params, or returns the one that is open
-// in one of the sets; a new one belongs to the first.
+// load returns the package's module with params that is open in one of the sets,
+// or opens it for the first of them.
 func (b *builder) load(ctx context.Context, d wire.Digest, pkg *bundle.Package, params map[string]any, sets ...modules) (m *engine.Module, key moduleKey, err error) {
 	if key, err = keyOf(d, params); err != nil {
 		return nil, key, err
 	}
 	for _, set := range sets {
-		if m := set[key]; m != nil {
+		if m := set[key].Module; m != nil {
 			return m, key, nil
 		}
 	}
 	if m, err = b.open(ctx, pkg, params); err == nil {
-		sets[0][key] = m
+		sets[0][key] = shared{Module: m}
 	}
 	return m, key, err
+}
+
+// take returns a module that another set has open, or opens it for this one.
+func (b *builder) take(ctx context.Context, key moduleKey, pkg *bundle.Package, params map[string]any) (shared, error) {
+	if b.shelf == nil {
+		m, err := b.open(ctx, pkg, params)
+		return shared{Module: m}, err
+	}
+	if have, ok := b.shelf.take(key); ok {
+		return have, nil
+	}
+	m, err := b.open(ctx, pkg, params)
+	if err != nil {
+		return shared{}, err
+	}
+	return b.shelf.put(key, m), nil
 }
 
 func keyOf(d wire.Digest, params map[string]any) (moduleKey, error) {

@@ -75,6 +75,7 @@ type Config struct {
 	// Warm is how long the modules of the way back stay open. 0 means one hour.
 	// At most three sets are open at once besides those in their grace: the one
 	// in force, the way back, and one that is shadowed or about to come into force.
+	// Modules that they have in common are open once.
 	Warm time.Duration
 	// Wrap, if set, stands between the engines and what calls modules: the seam
 	// for modules that fail. second is true for those of a Twin.
@@ -126,6 +127,7 @@ type Loader struct {
 	config Config
 	store  store
 	set    atomic.Pointer[decide.Set]
+	shelf  shelf
 	wake   chan struct{} // the state changed: plan again
 
 	// building is held while one release is built; nothing else waits for it.
@@ -198,6 +200,7 @@ func New(ctx context.Context, config Config) (*Loader, error) {
 		return nil, err
 	}
 	l := &Loader{config: config, store: s, told: map[wire.Digest]string{}, wake: make(chan struct{}, 1)}
+	l.shelf.open = map[moduleKey]*shelved{}
 	l.state = state{node: config.Node, root: config.Root, offers: map[uint64]*offer{}, orders: map[uint64]*bundle.SignedOrder{}, unenrolled: config.Fresh}
 	if err := l.coldStart(ctx); err != nil {
 		return nil, errors.Join(err, l.Close(ctx))

@@ -161,22 +161,22 @@ func (s *state) obey(o *bundle.SignedOrder) {
 	}
 }
 
-// forgetOrder drops the order that matters least: of an epoch that nothing is
-// known of, the highest; else the oldest. What is in force keeps its own.
+// forgetOrder drops the order that matters least: the oldest of those before what
+// is in force; else, of a release that nothing is known of, the one that is
+// furthest ahead. What is in force keeps its own.
 func (s *state) forgetOrder() {
 	epochs := slices.Sorted(maps.Keys(s.orders))
+	if epochs[0] < s.ratchet.Epoch {
+		delete(s.orders, epochs[0])
+		return
+	}
 	for _, e := range slices.Backward(epochs) {
 		if e != s.ratchet.Epoch && s.offers[e] == nil {
 			delete(s.orders, e)
 			return
 		}
 	}
-	for _, e := range epochs {
-		if e != s.ratchet.Epoch {
-			delete(s.orders, e)
-			return
-		}
-	}
+	delete(s.orders, epochs[len(epochs)-1])
 }
 
 func (s *state) releaseOf(epoch uint64) wire.Digest {

@@ -138,3 +138,72 @@ func BenchmarkOwnFolder(b *testing.B) {
 		b.Run(fmt.Sprintf("policies=%d/warm", policies), func(b *testing.B) { w.starts(b, config, nothing) })
 	}
 }
+
+// A release that changes one of its policies opens one module; a module closes
+// with the last set that asks it.
+func TestModulesAreShared(t *testing.T) {
+	w := newWorld(t)
+	l := w.open(func(c *loader.Config) { c.Grace = time.Nanosecond })
+	same, first, second := w.publish(says(t, policy.Allow)), w.publish(says(t, policy.Throttle)), w.publish(says(t, policy.RequireApproval))
+	two := func(epoch uint64, ref bundle.PackageRef) []byte {
+		r := w.release(epoch, same)
+		r.Points = append(r.Points, bundle.Point{Name: "other", Durability: policy.Synced, Packages: []bundle.PackageRef{ref}})
+		return w.sign(r)
+	}
+	module := func(point string) abi.Module { return l.Set().Points[point].Modules[0].Module }
+	w.offer(l, two(1, first))
+	kept, gone := module(policy.PointCustom), module("other")
+	w.offer(l, two(2, second))
+	if module(policy.PointCustom) != kept || module("other") == gone {
+		t.Error("what did not change was opened again, or what changed was not")
+	}
+	w.set(func() { w.now = w.now.Add(time.Second) })
+	w.run(l) // closes what is replaced
+	trapped := func(m abi.Module) bool {
+		_, err := m.Call(abi.Call{})
+		return err != nil
+	}
+	for deadline := time.Now().Add(10 * time.Second); !trapped(gone); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the replaced module is still open")
+		}
+	}
+	if trapped(kept) {
+		t.Fatal("a module was closed that is in force")
+	}
+	w.expect(l, 2, policy.Allow)
+}
+
+// BenchmarkChangeOne is a release that changes one of a hundred policies, from the
+// envelope until it is in force, its compiled module at hand.
+func BenchmarkChangeOne(b *testing.B) {
+	w := newWorld(b)
+	e, err := engine.New(context.Background(), engine.Config{Worker: engine.Self(), Cache: filepath.Join(b.TempDir(), "compiled")})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { e.Close(context.Background()) })
+	var refs []bundle.PackageRef
+	for n := range 102 {
+		refs = append(refs, w.publish(regoPackage(b, n)))
+	}
+	release := func(epoch uint64, last bundle.PackageRef) []byte {
+		r := w.release(epoch)
+		r.Points = nil
+		for i, group := range slices.Collect(slices.Chunk(append(slices.Clone(refs[:99]), last), 10)) {
+			r.Points = append(r.Points, bundle.Point{Name: fmt.Sprintf("point_%d", i), Durability: policy.Synced, Packages: group})
+		}
+		return w.sign(r)
+	}
+	l := w.open(func(c *loader.Config) { c.Engine = e })
+	w.offer(l, release(1, refs[100]))
+	w.offer(l, release(2, refs[101]))
+	epoch := uint64(2)
+	for b.Loop() {
+		b.StopTimer()
+		epoch++
+		env := release(epoch, refs[100+epoch%2])
+		b.StartTimer()
+		w.offer(l, env)
+	}
+}

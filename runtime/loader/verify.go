@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
+	"slices"
 
 	"github.com/holdfast-policy/holdfast/runtime/decide"
 	"github.com/holdfast-policy/holdfast/runtime/engine"
@@ -50,67 +50,38 @@ func inSet(set *decide.Set, key moduleKey) abi.Module {
 // noParams is what keyOf makes of no parameters.
 var noParams = wire.Sum([]byte{0xa0})
 
-// A Twin opens the modules of a release once more, on another engine, each point
-// when it is first asked for. It is safe for concurrent use.
+// A Twin is one module of a point, opened once more on another engine.
 type Twin struct {
-	loader *Loader
-	rel    *bundle.SignedRelease
-
-	mu      sync.Mutex // guards what follows; held while a point is opened
-	builder builder
-	points  map[string]*decide.Point
-	closed  bool
+	// Point asks that module only.
+	Point  *decide.Point
+	opened modules
 }
 
-// Twin returns a twin of a release of the loader's folder.
-func (l *Loader) Twin(rel *bundle.SignedRelease, e *engine.Engine) *Twin {
-	return &Twin{loader: l, rel: rel, points: map[string]*decide.Point{}, builder: builder{
-		engine: e, packages: map[wire.Digest]*bundle.Package{}, opened: modules{}, wrap: l.config.Wrap, second: true,
-	}}
-}
-
-// Point opens a point of the release.
-func (t *Twin) Point(ctx context.Context, name string) (*decide.Point, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.closed {
-		return nil, errors.New("twin is closed")
+// Twin opens the i-th module of a point of a release of the loader's folder.
+func (l *Loader) Twin(ctx context.Context, rel *bundle.SignedRelease, point string, i int, e *engine.Engine) (*Twin, error) {
+	at := slices.IndexFunc(rel.Points, func(p bundle.Point) bool { return p.Name == point })
+	if at < 0 || i >= len(rel.Points[at].Packages) {
+		return nil, fmt.Errorf("no module %d at point %q", i, point)
 	}
-	if p := t.points[name]; p != nil {
-		return p, nil
+	one := rel.Points[at]
+	one.Packages = one.Packages[i : i+1]
+	ref := &one.Packages[0]
+	pkg, err := l.stored(ref)
+	if err != nil {
+		return nil, fmt.Errorf("package %s %s: %w", ref.Name, ref.Digest, err)
 	}
-	for i := range t.rel.Points {
-		if t.rel.Points[i].Name == name {
-			return t.open(ctx, &t.rel.Points[i])
-		}
+	b := builder{
+		engine: e, packages: map[wire.Digest]*bundle.Package{ref.Digest: pkg}, opened: modules{}, wrap: l.config.Wrap, second: true,
 	}
-	return nil, fmt.Errorf("no point %q", name)
-}
-
-func (t *Twin) open(ctx context.Context, p *bundle.Point) (*decide.Point, error) {
-	for i := range p.Packages {
-		ref := &p.Packages[i]
-		pkg, err := t.loader.stored(ref)
-		if err != nil {
-			return nil, fmt.Errorf("package %s %s: %w", ref.Name, ref.Digest, err)
-		}
-		t.builder.packages[ref.Digest] = pkg
+	t := &Twin{opened: b.opened}
+	if t.Point, err = b.point(ctx, &rel.Release, &one); err != nil {
+		return nil, errors.Join(err, t.Close(context.WithoutCancel(ctx)))
 	}
-	point, err := t.builder.point(ctx, &t.rel.Release, p)
-	clear(t.builder.packages) // their modules are open; their bytes are on disk
-	if err == nil {
-		t.points[p.Name] = point
-	}
-	return point, err
+	return t, nil
 }
 
 // Close frees what was opened, after the calls that are in flight.
-func (t *Twin) Close(ctx context.Context) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.closed = true
-	return t.builder.opened.close(ctx)
-}
+func (t *Twin) Close(ctx context.Context) error { return t.opened.close(ctx) }
 
 // run runs the package's golden vectors, with the package's own parameters and
 // the fuel of ref. Modules that only a vector wanted are closed again.
