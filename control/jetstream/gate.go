@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -50,7 +51,9 @@ const (
 	answerBytes   = 512 << 10
 	answerObjects = 256
 	cacheBytes    = 64 << 20
-	maxObjects    = 1 << 20 // signed objects of a region
+	maxObjects    = 1 << 20  // signed objects of a region
+	objectBytes   = 64 << 20 // of their data, in memory
+	epochsGiven   = 64       // newest releases, and their orders, that a node gets
 )
 
 // ErrBusy means that a region has too much to do, or has just begun.
@@ -64,9 +67,13 @@ type Gate struct {
 	name   string
 	log    *slog.Logger
 	blobs  cache
+	keep   int // bytes of objects' data in memory
 
 	mu      sync.Mutex // guards what follows
-	objects []Object   // of the region's stream, in its order
+	objects []Object   // of the region's stream, in its order; the oldest without data
+	size    int        // of the data
+	bare    int        // how many have none
+	epochs  []uint64   // of the releases, rising
 	stream  string     // which stream that is
 	head    uint64     // its last sequence read
 	ready   bool       // everything that was there at the start was read
@@ -75,7 +82,7 @@ type Gate struct {
 
 // NewGate returns a gate that Run opens. Its connection is a hub server's.
 func NewGate(r Region, log *slog.Logger) *Gate {
-	return &Gate{region: r, name: rand.Text(), log: log, asking: map[string]int{}, blobs: cache{max: cacheBytes}}
+	return &Gate{region: r, name: rand.Text(), log: log, asking: map[string]int{}, blobs: cache{max: cacheBytes}, keep: objectBytes}
 }
 
 // Run answers until ctx ends, and returns its error, or the first one of
@@ -138,6 +145,7 @@ func (g *Gate) begin(created time.Time) {
 	defer g.mu.Unlock()
 	if id := created.UTC().Format(time.RFC3339Nano); id != g.stream {
 		g.stream, g.objects, g.head, g.ready = id, nil, 0, false
+		g.size, g.bare, g.epochs = 0, 0, nil
 	}
 }
 
@@ -160,9 +168,35 @@ func (g *Gate) add(group []bus.Msg) error {
 		if len(g.objects) >= maxObjects {
 			return fmt.Errorf("more than %d signed objects", maxObjects)
 		}
-		g.objects, g.head = append(g.objects, o), o.Seq
+		g.objects, g.head, g.size = append(g.objects, o), o.Seq, g.size+len(o.Data)
+		if epoch, ok := number(o.part(1)); ok && o.part(0) == kindRelease {
+			at, _ := slices.BinarySearch(g.epochs, epoch)
+			g.epochs = slices.Insert(g.epochs, at, epoch)
+		}
+	}
+	for ; g.size > g.keep; g.bare++ {
+		g.size -= len(g.objects[g.bare].Data)
+		g.objects[g.bare].Data = nil
 	}
 	return nil
+}
+
+// knows reports whether the region has a release of that epoch.
+func (g *Gate) knows(epoch uint64) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	_, ok := slices.BinarySearch(g.epochs, epoch)
+	return ok
+}
+
+// old reports whether the object belongs to a release before the newest ones. The
+// lock is held.
+func (g *Gate) old(o Object) bool {
+	if kind := o.part(0); kind != kindRelease && kind != kindOrder || len(g.epochs) <= epochsGiven {
+		return false
+	}
+	epoch, ok := number(o.part(1))
+	return ok && epoch < g.epochs[len(g.epochs)-epochsGiven]
 }
 
 // asker returns who asks, and what. It refuses an answer that would not go to
@@ -224,7 +258,7 @@ func (g *Gate) up(ctx context.Context, q bus.Question) *bus.Answer {
 	case askAttest:
 		return g.attest(ctx, node, q)
 	case askObjects:
-		return g.give(q.Number, func(o Object) bool { return o.concerns(node) })
+		return g.give(ctx, q.Number, func(o Object) bool { return o.concerns(node) && !g.old(o) })
 	case askBlob:
 		return g.blob(ctx, arg)
 	}
@@ -246,7 +280,7 @@ func (g *Gate) view(ctx context.Context, q bus.Question) *bus.Answer {
 	case askWho:
 		return &bus.Answer{Data: []byte(g.name)}
 	case askObjects:
-		return g.give(q.Number, Object.signed)
+		return g.give(ctx, q.Number, Object.signed)
 	case askStates:
 		return g.list(ctx, g.region.state(), g.region.prefix()+">", q.Number)
 	case askBlob:
@@ -283,8 +317,9 @@ func (g *Gate) attest(ctx context.Context, node string, q bus.Question) *bus.Ans
 		return bad("attestation of %d bytes; at most %d", len(q.Data), audit.MaxAttestation)
 	}
 	if q.Number != "" {
-		if _, ok := number(q.Number); !ok {
-			return bad("epoch %.40q", q.Number)
+		// A node that makes up epochs would fill the stream.
+		if epoch, ok := number(q.Number); !ok || !g.learns(ctx, epoch) {
+			return bad("epoch %.40q: the region has no such release", q.Number)
 		}
 		_, err := g.region.state().Append(ctx, g.region.activation(node, q.Number), q.Data, 0)
 		var taken *bus.FenceError // there is a first one already
@@ -298,6 +333,16 @@ func (g *Gate) attest(ctx context.Context, node string, q bus.Question) *bus.Ans
 	return &bus.Answer{}
 }
 
+// learns waits a bounded time for a release that may just have been stored.
+func (g *Gate) learns(ctx context.Context, epoch uint64) bool {
+	for wait := 2 * time.Millisecond; !g.knows(epoch); wait *= 2 {
+		if wait > patience || sleep(ctx, wait) != nil {
+			return false
+		}
+	}
+	return true
+}
+
 // item is a message in an answer that has several.
 type item struct {
 	Name string `cbor:"n"`
@@ -308,29 +353,52 @@ type item struct {
 
 // give answers with the objects after a cursor, "STREAM SEQUENCE", that are
 // wanted. Number is the next cursor.
-func (g *Gate) give(cursor string, wanted func(Object) bool) *bus.Answer {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if !g.ready {
+func (g *Gate) give(ctx context.Context, cursor string, wanted func(Object) bool) *bus.Answer {
+	objects, next, ready := g.choose(cursor, wanted)
+	if !ready {
 		return &bus.Answer{Status: statusBusy}
 	}
+	var items []item
+	size := 0
+	for _, o := range objects {
+		if o.Data == nil {
+			m, err := g.region.policies().Last(ctx, g.region.pol(o.Name))
+			if err != nil {
+				return failed(err)
+			}
+			o.Data = m.Data
+		}
+		if size += len(o.Data); size > answerBytes && len(items) > 0 {
+			stream, _, _ := strings.Cut(next, " ")
+			next = stream + " " + decimal(items[len(items)-1].Seq)
+			break
+		}
+		items = append(items, item{o.Name, o.Seq, o.At.UnixNano(), o.Data})
+	}
+	return several(items, next)
+}
+
+// choose returns the first objects that are wanted after a cursor, and the cursor
+// behind them.
+func (g *Gate) choose(cursor string, wanted func(Object) bool) (objects []Object, next string, ready bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	after := uint64(0)
 	if stream, seq, ok := strings.Cut(cursor, " "); ok && stream == g.stream {
 		after, _ = number(seq) // a damaged one begins anew
 	}
-	var items []item
-	size, reached := 0, max(after, g.head)
+	reached := max(after, g.head)
 	for _, o := range g.objects[g.after(after):] {
 		if !wanted(o) {
 			continue
 		}
-		if len(items) > 0 && (size+len(o.Data) > answerBytes || len(items) == answerObjects) {
-			reached = items[len(items)-1].Seq
+		if len(objects) == answerObjects {
+			reached = objects[len(objects)-1].Seq
 			break
 		}
-		items, size = append(items, item{o.Name, o.Seq, o.At.UnixNano(), o.Data}), size+len(o.Data)
+		objects = append(objects, o)
 	}
-	return several(items, g.stream+" "+decimal(reached))
+	return objects, g.stream + " " + decimal(reached), g.ready
 }
 
 // after is the index of the first object behind a sequence.

@@ -359,6 +359,12 @@ func (s *scene) replies(t *testing.T) {
 	l := s.dial(t, 0)
 	gate := s.gate(t)
 	var heard sync.Map
+	other := regiontest.Connect(t, bus.Config{URLs: []string{s.A.Servers[0].ClientURL()}, CA: s.CA.CAFile(), Creds: s.Creds(t, "acme", "e666", auth.Edge("acme", "e666"))})
+	stopOther, err := other.Subscribe(t.Context(), "_INBOX.edge.e666.>", func(m bus.Msg) { t.Errorf("e666 got an answer to e66 on %s", m.Subject) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stopOther()
 	stop, err := s.hubA.Conn.Subscribe(t.Context(), "hf.acme.ra.hb", func(m bus.Msg) { heard.Store(string(m.Data), true) })
 	if err != nil {
 		t.Fatal(err)

@@ -89,8 +89,8 @@ func (s *Stream) Ensure(ctx context.Context, c StreamConfig) error {
 		_, err = s.js.CreateStream(ctx, conf)
 	}
 	var api *jetstream.APIError
-	if errors.As(err, &api) && api.Code == 503 {
-		err = fmt.Errorf("%w: %w", ErrUnreachable, err) // a cluster without a leader
+	if errors.As(err, &api) && (api.Code == 503 || api.ErrorCode == noPeers) {
+		err = fmt.Errorf("%w: %w", ErrUnreachable, err) // a cluster without a leader, or not together yet
 	}
 	if err != nil {
 		return fmt.Errorf("stream %s of %s: %w", s.name, s.domain, unreachable(err))
@@ -101,6 +101,10 @@ func (s *Stream) Ensure(ctx context.Context, c StreamConfig) error {
 // wrongLastInFlight is what a replicated stream says when another message on the
 // subject is on its way: the sender lost a race that is not decided on disk yet.
 const wrongLastInFlight = 10164
+
+// noPeers is the server's code for a cluster that has too few servers at the
+// moment.
+const noPeers = 10005
 
 // Append stores data as the next message of subject if the subject's last
 // message is the one at sequence fence (0: there is none), and returns its

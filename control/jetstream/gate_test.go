@@ -1,0 +1,156 @@
+package jetstream
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/holdfast-policy/holdfast/sdk/bus"
+	"github.com/holdfast-policy/holdfast/sdk/bus/auth"
+	"github.com/holdfast-policy/holdfast/sdk/bus/embed"
+	"github.com/holdfast-policy/holdfast/sdk/wire"
+)
+
+// gate starts a region of one server with a gate that keeps so many bytes in
+// memory, and returns an edge's connection.
+func gate(t *testing.T, keep int) (Region, *Gate, *bus.Conn) {
+	t.Helper()
+	login := embed.Login{Tenant: "acme", User: "u", Password: "p"}
+	s, err := embed.Hub(t.Context(), embed.HubConfig{Region: "ra", Dir: t.TempDir(), Login: login})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Shutdown)
+	connect := func(inbox string) *bus.Conn {
+		c, err := bus.Connect(t.Context(), bus.Config{Server: s, User: "u", Password: "p", Inbox: inbox})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(c.Close)
+		return c
+	}
+	r := Region{Conn: connect(""), Tenant: "acme", Name: "ra"}
+	if err := r.Create(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	g := NewGate(r, slog.New(slog.DiscardHandler))
+	g.keep = keep
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { defer close(done); g.Run(ctx) }()
+	t.Cleanup(func() { cancel(); <-done })
+	return r, g, connect(auth.EdgeInbox("e1"))
+}
+
+// Data that the gate does not keep is read again, and nothing is left out or
+// comes twice, however many answers it takes.
+func TestGateGivesWhatItDoesNotKeep(t *testing.T) {
+	r, g, edge := gate(t, 100_000)
+	const n = 40
+	for i := range n {
+		d := wire.Sum(fmt.Append(nil, i))
+		if err := r.PutKill(t.Context(), d, bytes.Repeat([]byte{byte(i)}, 30_000)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for end := time.Now().Add(10 * time.Second); g.last() < n; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the gate does not read")
+		}
+	}
+	if g.size > 100_000 || g.bare < n/2 {
+		t.Errorf("%d bytes are kept, %d objects have none", g.size, g.bare)
+	}
+	var got []byte
+	cursor, answers := "", 0
+	for {
+		items, next, err := up(edge, "acme", "ra", "e1").list(t.Context(), askObjects, cursor)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(items) == 0 {
+			break
+		}
+		for _, it := range items {
+			got = append(got, it.Data[0])
+		}
+		cursor, answers = next, answers+1
+	}
+	if answers < 2 {
+		t.Errorf("%d answers: this test looks at nothing", answers)
+	}
+	want := make([]byte, n)
+	for i := range want {
+		want[i] = byte(i)
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %v", got)
+	}
+}
+
+// A node gets the newest releases and their orders only, all kills, and may not
+// make up epochs.
+func TestGateGivesTheNewestReleases(t *testing.T) {
+	r, g, edge := gate(t, objectBytes)
+	ctx := t.Context()
+	const n = epochsGiven + 6
+	for i := range n {
+		epoch := uint64(i+1) * 1_000_000_000 // jumps are no reason to miss anything
+		if err := r.PublishRelease(ctx, epoch, fmt.Appendf(nil, "release %d", i)); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.PutOrder(ctx, epoch, 1, fmt.Appendf(nil, "order %d", i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := r.PutKill(ctx, wire.Sum(nil), []byte("kill")); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(10 * time.Second); g.last() < 3*n+1; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the gate does not read")
+		}
+	}
+	got := map[string]bool{}
+	l := up(edge, "acme", "ra", "e1")
+	for cursor := ""; ; {
+		items, next, err := l.list(ctx, askObjects, cursor)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(items) == 0 {
+			break
+		}
+		for _, it := range items {
+			got[string(it.Data)] = true
+		}
+		cursor = next
+	}
+	for i := range n {
+		for _, kind := range []string{"release", "order"} {
+			if want := i >= n-epochsGiven; got[fmt.Sprint(kind, " ", i)] != want {
+				t.Errorf("%s %d of %d: %v", kind, i, n, !want)
+			}
+		}
+	}
+	if !got["kill"] {
+		t.Error("the kill is missing")
+	}
+	if _, err := l.ask(ctx, askAttest, "7", []byte("x")); err == nil || errors.Is(err, bus.ErrUnreachable) {
+		t.Errorf("the first attestation of an epoch that does not exist: %v", err)
+	}
+	if _, err := l.ask(ctx, askAttest, "1000000000", []byte("x")); err != nil {
+		t.Error(err)
+	}
+	for _, junk := range []string{"head.a.b", "head.*", "rec.>", "blob.x.0", "blob." + wire.Sum(nil).Hex() + ".*", "x", "att.x.y.z"} {
+		a, err := edge.Ask(ctx, "hf.acme.ra.up."+g.name+".e1."+junk, "junk", make([]byte, 40<<10))
+		if err != nil || a.Status != statusBad {
+			t.Errorf("%s: %q, %v", junk, a.Status, err)
+		}
+	}
+}
