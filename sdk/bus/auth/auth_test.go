@@ -269,11 +269,11 @@ func TestRevokeIsInTheNextTrust(t *testing.T) {
 
 func TestCertificates(t *testing.T) {
 	dir := t.TempDir()
-	ca, err := auth.LoadOrCreateCA(filepath.Join(dir, "ca"), "bank")
-	if err != nil {
+	if _, err := auth.LoadOrCreateCA(filepath.Join(dir, "ca"), "bank"); err != nil {
 		t.Fatal(err)
 	}
-	if ca, err = auth.LoadOrCreateCA(filepath.Join(dir, "ca"), "bank"); err != nil {
+	ca, err := auth.LoadOrCreateCA(filepath.Join(dir, "ca"), "bank")
+	if err != nil {
 		t.Fatal(err)
 	}
 	files, err := ca.Server(filepath.Join(dir, "tls"), "ra-1", "127.0.0.1", "hub.example")

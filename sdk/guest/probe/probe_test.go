@@ -234,7 +234,7 @@ func values() []any {
 		many[strings.Repeat("k", i%7)+fmt.Sprint(i)] = float64(i) / 3
 	}
 	out := []any{true, false, null{}, "", "a", strings.Repeat("x", 23), strings.Repeat("x", 24), strings.Repeat("é", 200), strings.Repeat("x", 60_000),
-		[]any{}, object{}, wide, many, object{"a": []any{object{"b": 0.5}, 1.5, "c"}, "": null{}, "ä": 1e300}, []any{0.1, 0.25, math.MaxFloat32, 5e-324, -0.0}}
+		[]any{}, object{}, wide, many, object{"a": []any{object{"b": 0.5}, 1.5, "c"}, "": null{}, "ä": 1e300}, []any{0.1, 0.25, math.MaxFloat32, 5e-324, math.Copysign(0, -1)}}
 	for _, n := range []int64{0, 23, 24, 255, 256, 65535, 65536, math.MaxUint32, math.MaxUint32 + 1, math.MaxInt64} {
 		out = append(out, n, -n, -n-1)
 	}
