@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"slices"
 	"sync"
 	"time"
 
@@ -28,8 +27,8 @@ const (
 	defaultPerMillion = 10_000
 
 	// The second engine's modules occupy some forty times their packages. It keeps
-	// as many open as fit secondBudget, or one; another one takes the place of the
-	// one that was opened first, at most once in secondTurn. One that is larger
+	// as many open as fit secondBudget, or one; when there is no room for another, all
+	// are closed, at most once in secondTurn. One that is larger
 	// alone is run again only when the release says how often.
 	secondBudget = 512 << 10
 	secondTurn   = 10 * time.Second
@@ -213,15 +212,8 @@ func (n *Node) secondPoint(ctx context.Context, l *live, point string, module in
 	s := &n.second
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.engine == nil {
-		e, err := engine.New(ctx, engine.Config{Interpreter: true, Log: n.log})
-		if err != nil {
-			return nil, err
-		}
-		s.engine = e
-	}
 	if s.of != l.set {
-		s.drop(ctx, len(s.twins))
+		s.drop(ctx)
 		s.of = l.set
 	}
 	for _, t := range s.twins {
@@ -232,6 +224,13 @@ func (n *Node) secondPoint(ctx context.Context, l *live, point string, module in
 	size := sizeOf(l.rel, point, module)
 	if size > secondBudget && l.rel.LivePerMillion == 0 || !s.room(ctx, size, n.cfg.Now()) {
 		return nil, nil
+	}
+	if s.engine == nil {
+		e, err := engine.New(ctx, engine.Config{Interpreter: true, Log: n.log})
+		if err != nil {
+			return nil, err
+		}
+		s.engine = e
 	}
 	t, err := n.loader.Twin(ctx, l.rel, point, module, s.engine)
 	if err != nil {
@@ -263,28 +262,25 @@ func (s *second) room(ctx context.Context, size uint64, now time.Time) bool {
 		return false
 	}
 	s.turned = now
-	n := 0
-	for ; n < len(s.twins) && sum+size > secondBudget; n++ {
-		sum -= s.twins[n].size
-	}
-	s.drop(ctx, n)
+	s.drop(ctx)
 	return true
 }
 
-// drop closes the first n modules.
-func (s *second) drop(ctx context.Context, n int) {
-	for _, t := range s.twins[:n] {
+// drop closes every module and their engine: what closed modules leave behind in
+// an engine must not add up.
+func (s *second) drop(ctx context.Context) {
+	for _, t := range s.twins {
 		_ = t.Close(ctx) // nothing of it is needed any more
 	}
-	s.twins = slices.Delete(s.twins, 0, n)
+	if s.engine != nil {
+		_ = s.engine.Close(ctx)
+	}
+	s.twins, s.engine = nil, nil
 }
 
 func (s *second) close(ctx context.Context) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.drop(ctx, len(s.twins))
-	if s.engine != nil {
-		_ = s.engine.Close(ctx)
-	}
-	s.engine, s.of = nil, nil
+	s.drop(ctx)
+	s.of = nil
 }
