@@ -316,32 +316,32 @@ func TestLeaseIsHeldByOne(t *testing.T) {
 			t.Errorf("held for %v", bad)
 		}
 	}
-	// Many contend: never two at a time.
-	var mu sync.Mutex
-	holder, until := "", time.Time{}
-	var contending sync.WaitGroup
-	for i := range 4 {
-		contending.Go(func() {
-			l, name := r.NewLease(), fmt.Sprint("contender ", i)
-			for end := time.Now().Add(2 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-				asked := time.Now()
-				held, err := l.Hold(ctx, name, term)
-				if err != nil || !held {
-					continue
-				}
-				mu.Lock()
-				if holder != name && asked.Before(until) && holder != "" && time.Now().Before(until) {
-					t.Errorf("%s holds it while %s does", name, holder)
-				}
-				holder, until = name, asked.Add(term)
-				mu.Unlock()
-				if i%2 == 0 { // some die
-					l = r.NewLease()
-				}
-			}
-		})
+	// It becomes free, and eight ask at once: one gets it.
+	if err := three.Release(ctx); err != nil {
+		t.Fatal(err)
 	}
-	contending.Wait()
+	for round := range 20 {
+		var contending sync.WaitGroup
+		winners := make(chan *jetstream.Lease, 8)
+		ready := make(chan struct{})
+		for i := range cap(winners) {
+			contending.Go(func() {
+				l := r.NewLease()
+				<-ready
+				if held, err := l.Hold(ctx, fmt.Sprint("contender ", i), term); err == nil && held {
+					winners <- l
+				}
+			})
+		}
+		close(ready)
+		contending.Wait()
+		if len(winners) != 1 {
+			t.Fatalf("round %d: %d hold it", round, len(winners))
+		}
+		if err := (<-winners).Release(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // hub1 is a region of one server.
