@@ -10,6 +10,8 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -145,10 +147,12 @@ func TestServersThatTheUserRuns(t *testing.T) {
 	}
 	sink := jetstream.Sink{Region: jetstream.Region{Conn: e1.Conn, Tenant: "acme", Name: "ra"}}
 	shipping, stop := context.WithCancel(ctx)
-	shipped := make(chan int, 1)
-	go func() { shipped <- ship(shipping, sink, "e1", "b1") }()
+	var shipped atomic.Int64
+	var shipper sync.WaitGroup
+	shipper.Go(func() { ship(shipping, sink, "e1", "b1", &shipped) })
 	for range 2 {
-		regiontest.Until(t, "records are stored", 20*time.Second, func() bool { n, _, err := headOf(ctx, sink, "e1", "b1"); return err == nil && n > 20 })
+		more := shipped.Load() + 20
+		regiontest.Until(t, "records are stored", 20*time.Second, func() bool { return shipped.Load() >= more })
 		if err := cmd.Process.Kill(); err != nil {
 			t.Fatal(err)
 		}
@@ -157,7 +161,8 @@ func TestServersThatTheUserRuns(t *testing.T) {
 		regiontest.Until(t, "attesting goes on", 20*time.Second, func() bool { return e1.Attest(ctx, true, 1, []byte("here")) == nil })
 	}
 	stop()
-	n := <-shipped
+	shipper.Wait()
+	n := int(shipped.Load())
 	var all []string
 	for seq := uint64(1); ; {
 		group, err := region.Conn.Stream("", "REC_acme").Batch(ctx, seq, ">", 1000, 1<<20)

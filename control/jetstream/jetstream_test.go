@@ -157,7 +157,7 @@ func TestReleaseReachesEveryEdgeOverCuts(t *testing.T) {
 	e2, r2 := h.edge(t, "e2", both[1], both[0])
 	publish := func(r jetstream.Region, epoch uint64, content []byte) {
 		t.Helper()
-		if err := r.Publish(ctx, epoch, []byte(fmt.Sprint("release ", epoch)), wire.Compress(content)); err != nil {
+		if err := r.PublishRelease(ctx, epoch, []byte(fmt.Sprint("release ", epoch)), wire.Compress(content)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -224,7 +224,7 @@ func TestPropagation(t *testing.T) {
 		content := blob(n, 300<<10)
 		file := wire.Compress(content)
 		start := time.Now()
-		if err := h.ra.Publish(ctx, uint64(n+1), []byte(fmt.Sprint(n)), file); err != nil {
+		if err := h.ra.PublishRelease(ctx, uint64(n+1), []byte(fmt.Sprint(n)), file); err != nil {
 			t.Fatal(err)
 		}
 		took := make(chan time.Duration, len(edges))
@@ -260,7 +260,7 @@ func TestChunksOfEverySize(t *testing.T) {
 		files = append(files, wire.Compress(blob(i, n)))
 	}
 	for range 2 { // publishing again changes nothing
-		if err := h.ra.Publish(ctx, 1, []byte("r"), files...); err != nil {
+		if err := h.ra.PublishRelease(ctx, 1, []byte("r"), files...); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -292,18 +292,18 @@ func TestPoisonedBlobIsNotGivenOut(t *testing.T) {
 	if _, err := h.ra.Conn.Stream("ra", "POL_acme").Append(ctx, subject, []byte("another content!"), 0); err != nil {
 		t.Fatal(err)
 	}
-	if err := h.ra.Publish(ctx, 1, []byte("r"), wire.Compress(content)); !errors.Is(err, jetstream.ErrConflict) {
+	if err := h.ra.PublishRelease(ctx, 1, []byte("r"), wire.Compress(content)); !errors.Is(err, jetstream.ErrConflict) {
 		t.Fatalf("publishing over a poisoned blob: %v", err)
 	}
 	e, releases := h.edge(t, "e1", h.toA.Addr())
-	if err := h.ra.Publish(ctx, 2, []byte("after")); err != nil {
+	if err := h.ra.PublishRelease(ctx, 2, []byte("after")); err != nil {
 		t.Fatal(err)
 	}
 	expect(t, releases, "after")
 	if file, err := e.Package(ctx, digest, 100); err == nil {
 		t.Fatalf("a poisoned package was given out: %q", file)
 	}
-	if err := h.rb.Publish(ctx, 3, []byte("good"), wire.Compress(content)); err != nil {
+	if err := h.rb.PublishRelease(ctx, 3, []byte("good"), wire.Compress(content)); err != nil {
 		t.Fatal(err)
 	}
 	expect(t, releases, "good")
@@ -319,13 +319,13 @@ func TestPoisonedBlobIsNotGivenOut(t *testing.T) {
 func TestOneEpochHasOneRelease(t *testing.T) {
 	ctx := t.Context()
 	_, r := hub(t, embed.HubConfig{Region: "ra"})
-	if err := r.Publish(ctx, 7, []byte("one")); err != nil {
+	if err := r.PublishRelease(ctx, 7, []byte("one")); err != nil {
 		t.Fatal(err)
 	}
-	if err := r.Publish(ctx, 7, []byte("one")); err != nil {
+	if err := r.PublishRelease(ctx, 7, []byte("one")); err != nil {
 		t.Fatalf("the same again: %v", err)
 	}
-	if err := r.Publish(ctx, 7, []byte("two")); !errors.Is(err, jetstream.ErrConflict) {
+	if err := r.PublishRelease(ctx, 7, []byte("two")); !errors.Is(err, jetstream.ErrConflict) {
 		t.Fatalf("another: %v", err)
 	}
 }
@@ -333,7 +333,7 @@ func TestOneEpochHasOneRelease(t *testing.T) {
 func TestBacklogComesInTheOrderOfEpochs(t *testing.T) {
 	h := twoRegions(t)
 	for _, epoch := range []uint64{3, 10, 2, 1} {
-		if err := h.ra.Publish(t.Context(), epoch, []byte(fmt.Sprint(epoch))); err != nil {
+		if err := h.ra.PublishRelease(t.Context(), epoch, []byte(fmt.Sprint(epoch))); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -81,11 +81,6 @@ func (r Region) PublishRelease(ctx context.Context, epoch uint64, envelope []byt
 	return r.create(ctx, r.pol(kindRelease, decimal(epoch)), envelope)
 }
 
-// Publish is PublishRelease.
-func (r Region) Publish(ctx context.Context, epoch uint64, envelope []byte, packages ...[]byte) error {
-	return r.PublishRelease(ctx, epoch, envelope, packages...)
-}
-
 // Leader returns the region in which the release of an epoch was published,
 // whose hubs lead its rollout; "" when this region does not know it. Nobody
 // signed it: it says who acts, and every order says who did.
