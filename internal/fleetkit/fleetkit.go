@@ -353,9 +353,13 @@ func (f *Fleet) Publish(ctx context.Context, policies []Policy, change func(*bun
 	if _, _, err := admin.Publish(ctx, envelope, files...); err != nil {
 		return nil, err
 	}
-	f.newest = s
+	f.WasPublished(s)
 	return s, nil
 }
+
+// WasPublished says that a release of Release was published in another way: the
+// next one follows it.
+func (f *Fleet) WasPublished(s *bundle.SignedRelease) { f.newest = s }
 
 // WaitView returns the first view that ok accepts.
 func (f *Fleet) WaitView(ctx context.Context, ok func(*assembly.State) bool) error {
