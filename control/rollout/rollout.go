@@ -54,7 +54,7 @@ func Next(rel *bundle.SignedRelease, current *bundle.Order, nodes []Node, now ti
 	next.Rings = append([]string(nil), current.Rings...)
 	rings := split(rel, nodes)
 	if why := trouble(rel, current, rings); why != "" {
-		next.State, next.Reason = bundle.RolloutHalted, why
+		next.State, next.Reason = bundle.RolloutHalted, line(why)
 		return &next
 	}
 	at := last(current)

@@ -199,3 +199,24 @@ func (s *stage) number(text string) uint64 {
 	}
 	return n
 }
+
+// What a node says may have lines and be long; the order that halts is valid all the same.
+func TestHaltedByManyLines(t *testing.T) {
+	rel := &bundle.SignedRelease{Release: bundle.Release{Tenant: "acme", Epoch: 7, Rings: []bundle.Ring{{Name: "all", Percent: 100}}}}
+	rel.Digest = wire.Sum([]byte("release"))
+	first := rollout.First(rel)
+	for _, said := range []string{"vector a\nvector b\tfailed\x00", strings.Repeat("\u00e9", 4000), "\xff"} {
+		next := rollout.Next(rel, &first, []rollout.Node{{Name: "a", Attestation: &audit.Attestation{Candidate: rel.Digest, Refused: said}}}, time.Unix(1, 0))
+		if next == nil || next.State != bundle.RolloutHalted {
+			t.Fatalf("%q: %+v", said, next)
+		}
+		next.Region, next.Created = "eu", time.Now().UnixNano()
+		key, err := bundle.GenerateKey(bundle.RoleHeartbeat, "eu")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := bundle.SignOrder(next, key); err != nil {
+			t.Errorf("%.20q: %v", said, err)
+		}
+	}
+}

@@ -2,7 +2,9 @@ package rollout
 
 import (
 	"fmt"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/holdfast-policy/holdfast/sdk/audit"
 	"github.com/holdfast-policy/holdfast/sdk/bundle"
@@ -29,6 +31,24 @@ func trouble(rel *bundle.SignedRelease, o *bundle.Order, rings [][]Node) string 
 		}
 	}
 	return ""
+}
+
+// maxReason bounds why a rollout halted, in bytes.
+const maxReason = 1 << 10
+
+// line makes one line of a reason, which may hold what a node said: an order
+// with another text would not be valid, and nothing would be halted.
+func line(why string) string {
+	why = strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(why, "?"))
+	if len(why) > maxReason {
+		why = strings.ToValidUTF8(why[:maxReason], "")
+	}
+	return why
 }
 
 // found is what a node itself has found wrong with the release.

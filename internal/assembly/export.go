@@ -72,6 +72,22 @@ func ExportNode(config, dir string) error {
 	return export(dir, func(w *audit.ExportWriter) error { return exportJournal(w, cfg.Dir, cfg.Tenant, cfg.Node) })
 }
 
+// ExportHub writes a tenant's ledger into dir, as the hub server that a
+// configuration file describes keeps it; "" is the file's only tenant.
+func ExportHub(config, tenant, dir string) error {
+	cfg, err := ReadHubConfig(config)
+	if err != nil {
+		return err
+	}
+	if tenant == "" && len(cfg.Tenants) == 1 {
+		tenant = cfg.Tenants[0].Name
+	}
+	if !slices.ContainsFunc(cfg.Tenants, func(t TenantConfig) bool { return t.Name == tenant }) {
+		return fmt.Errorf("%s: no tenant %q; name one of its %d", config, tenant, len(cfg.Tenants))
+	}
+	return export(dir, func(w *audit.ExportWriter) error { return ledger.Export(LedgerDir(cfg.tenantDir(tenant)), w) })
+}
+
 // exportJournal reads the journal of the node whose folder is home. It signs for
 // what the node had not signed yet, with the key that is there; it makes none.
 func exportJournal(w *audit.ExportWriter, home, tenant, node string) error {

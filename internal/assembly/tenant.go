@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -33,13 +34,19 @@ type tenant struct {
 	log    *slog.Logger
 }
 
-// tenantDir is where a hub server keeps what is a tenant's; the only tenant of a
-// laptop's fleet has the region's folder itself.
-func (h *Hub) tenantDir(name string) string {
-	if len(h.cfg.Tenants) == 1 {
-		return h.cfg.Dir
+// tenantDir is where a hub server keeps what is a tenant's. The first tenant of a
+// server has the server's folder itself, and keeps it when others come: its
+// ledger and the ledger's key, which its nodes know, are there.
+func (c *HubConfig) tenantDir(name string) string {
+	own := filepath.Join(c.Dir, "tenants", name)
+	if _, err := os.Stat(own); err == nil {
+		return own
 	}
-	return filepath.Join(h.cfg.Dir, "tenants", name)
+	_, _, err := journal.LoadKey(RegionKeyFile(c.Dir), audit.RegionKeyName(name, c.Region))
+	if err == nil || len(c.Tenants) == 1 {
+		return c.Dir
+	}
+	return own
 }
 
 func (h *Hub) open(ctx context.Context, cfg TenantConfig) (_ *tenant, err error) {
@@ -52,7 +59,7 @@ func (h *Hub) open(ctx context.Context, cfg TenantConfig) (_ *tenant, err error)
 	if t.keys == nil {
 		t.keys = &audit.Keys{}
 	}
-	dir := h.tenantDir(cfg.Name)
+	dir := h.cfg.tenantDir(cfg.Name)
 	key, _, err := journal.LoadOrCreateKey(RegionKeyFile(dir), audit.RegionKeyName(cfg.Name, h.cfg.Region))
 	if err != nil {
 		return nil, err

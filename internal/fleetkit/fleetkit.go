@@ -34,6 +34,9 @@ type Config struct {
 	// Daemon is the command that is holdfastd, Env what its environment has beside
 	// this process's.
 	Daemon, Env []string
+	// Beside is another tenant's fleet, whose hub servers and NATS operator this
+	// one shares: it has none of its own.
+	Beside *Fleet
 }
 
 // A Fleet is people, hubs and edges. Its methods are not safe for concurrent use.
@@ -43,6 +46,8 @@ type Fleet struct {
 	Root    *bundle.TrustRoot
 	Keys    map[string]*bundle.PrivateKey // by person
 	Servers []assembly.ServerPlace
+	// NoDomain says that the NATS servers are the user's, without a domain.
+	NoDomain bool
 
 	mu        sync.Mutex
 	processes map[string]*Process
@@ -90,12 +95,26 @@ func New(cfg Config) (*Fleet, error) {
 	if err := os.WriteFile(rootFile, envelope, 0o644); err != nil {
 		return nil, err
 	}
-	if f.Servers, err = places(cfg); err != nil {
+	if cfg.Beside != nil {
+		f.Servers, err = cfg.Beside.Servers, f.share(cfg.Beside)
+	} else {
+		f.Servers, err = places(cfg)
+	}
+	if err != nil {
 		return nil, err
 	}
 	return f, assembly.MakeFleet(assembly.NewFleet{
 		Dir: f.Layout.Dir, Tenant: cfg.Tenant, TrustRoot: rootFile, Heartbeats: heartbeats, Servers: f.Servers,
 	})
+}
+
+// share has the NATS operator and the certificate authority of another fleet be
+// this one's too.
+func (f *Fleet) share(with *Fleet) error {
+	if err := os.MkdirAll(filepath.Dir(f.Authority()), 0o700); err != nil {
+		return err
+	}
+	return errors.Join(os.Symlink(with.Authority(), f.Authority()), os.Symlink(with.CA(), f.CA()))
 }
 
 // places gives every server ports that are free at the moment.
@@ -257,6 +276,7 @@ func (f *Fleet) Admin(ctx context.Context) (*assembly.Admin, error) {
 	if err != nil {
 		return nil, err
 	}
+	cfg.NoDomain = f.NoDomain
 	return assembly.OpenAdmin(ctx, cfg)
 }
 
@@ -353,9 +373,13 @@ func (f *Fleet) Publish(ctx context.Context, policies []Policy, change func(*bun
 	if _, _, err := admin.Publish(ctx, envelope, files...); err != nil {
 		return nil, err
 	}
-	f.newest = s
+	f.WasPublished(s)
 	return s, nil
 }
+
+// WasPublished says that a release of Release was published in another way: the
+// next one follows it.
+func (f *Fleet) WasPublished(s *bundle.SignedRelease) { f.newest = s }
 
 // WaitView returns the first view that ok accepts.
 func (f *Fleet) WaitView(ctx context.Context, ok func(*assembly.State) bool) error {

@@ -111,10 +111,18 @@ func (n *Node) Attestation() *audit.Attestation {
 		a.Epoch, a.Release, a.Fallback, a.Enforced = st.Epoch, st.Release, st.Fallback, st.Enforced
 		a.Activated = st.Since.UnixNano()
 		a.Packages = attested(l.set)
-		a.Live, a.Second = l.health.Observed(), l.sampled.Run()
+		if l.set.Release == st.Enforced { // else it has just been replaced: what was seen of it says nothing of the new one
+			a.Live, a.Second = l.health.Observed(), l.sampled.Run()
+		}
 	}
-	if c := n.candidate.Load(); c != nil {
-		a.Shadow = c.health.Observed()
+	// A candidate is one that is evaluated, or refused: what waits, or is still
+	// being built, proves nothing, nor does what was seen of the one before it.
+	switch c := n.candidate.Load(); {
+	case st.CandidateRefused != "":
+	case c != nil:
+		a.Candidate, a.Shadow = c.rel.Digest, c.health.Observed()
+	default:
+		a.Candidate = wire.Digest{}
 	}
 	if v := n.vectorsRun.Load(); v != nil {
 		a.Vectors = *v

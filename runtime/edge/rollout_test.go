@@ -205,15 +205,24 @@ func TestRefusalIsTheCandidates(t *testing.T) {
 	r := w.release(2, w.publish(says(policy.Allow, 2)))
 	r.Rings = ringOf("all")
 	w.put(r)
-	n.wait("candidate", func() bool { return n.Attestation().Candidate == w.previous })
-	if a := n.Attestation(); a.Refused != "" || n.Status().Refused == "" {
-		t.Errorf("%+v", a)
+	known := func() bool { return n.Status().Candidate == w.previous.String() }
+	n.wait("candidate known", known)
+	if a := n.Attestation(); a.Refused != "" || n.Status().Refused == "" || !a.Candidate.IsZero() {
+		t.Errorf("a candidate that waits: %+v", a)
 	}
+	w.order(r, 1, bundle.RolloutRunning, bundle.PhaseShadow)
+	n.wait("candidate in the shadow", func() bool { return n.Attestation().Candidate == w.previous })
+	n.ask()
+	n.wait("decision in the shadow", func() bool { return n.Attestation().Shadow.Decisions == 1 })
 	bad := says(policy.Allow, 3)
 	bad.Vectors[0].Expect.Verdict = policy.Deny
 	r = w.release(3, w.publish(bad))
 	r.Rings = ringOf("all")
 	w.put(r)
+	n.wait("next candidate known", known)
+	if a := n.Attestation(); a.Candidate == w.previous || a.Shadow.Decisions != 1 {
+		t.Errorf("counts of the candidate before: %+v", a)
+	}
 	w.order(r, 1, bundle.RolloutRunning, bundle.PhaseShadow)
 	n.wait("refusal", func() bool {
 		a := n.Attestation()

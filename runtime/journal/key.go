@@ -16,10 +16,16 @@ import (
 // 0600 and a new key of that name. A file that others may read, or that holds a
 // key of another name, is an error.
 func LoadOrCreateKey(path, name string) (key note.Signer, vkey string, err error) {
-	text, err := os.ReadFile(path)
+	key, vkey, err = LoadKey(path, name)
 	if errors.Is(err, os.ErrNotExist) {
 		return createKey(path, name)
 	}
+	return key, vkey, err
+}
+
+// LoadKey is LoadOrCreateKey for a file that must be there.
+func LoadKey(path, name string) (key note.Signer, vkey string, err error) {
+	text, err := os.ReadFile(path)
 	if err != nil {
 		return nil, "", fmt.Errorf("log key: %w", err)
 	}

@@ -48,7 +48,7 @@ type Attestation struct {
 	// RootVersion is that of the node's trust root.
 	RootVersion uint64 `cbor:"root_version"`
 	// Ring is the node's ring of the newest release that it knows, Candidate that
-	// release while it is not in force, Shadow and Live what was observed of the
+	// release while it is evaluated beside or refused, Shadow and Live what was observed of the
 	// candidate and of what is in force since it came into force.
 	Ring      string      `cbor:"ring,omitempty"`
 	Candidate wire.Digest `cbor:"candidate,omitzero"`
