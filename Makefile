@@ -5,7 +5,7 @@ BIN     := bin
 WASM_GO := go1.26.8
 export CGO_ENABLED = 0
 
-.PHONY: help demo up build test conformance check bench bench-engine bench-languages modules guests engine fuzz race cross portability
+.PHONY: help demo up build test conformance check bench bench-engine bench-fleet bench-languages modules guests engine fuzz race cross portability
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,6 +64,9 @@ bench: build ## the figures of the README, in one run
 
 bench-engine: ## the engine's figures alone, and bench/results/*-engine.txt
 	$(GO) run ./bench -parts engine
+
+bench-fleet: build ## propagation over 1 to 200 edges, the kill switch, the memory of an edge
+	$(GO) run ./bench -parts fleet
 
 bench-languages: ## the three example policies in every language, and bench/results/*-languages.txt
 	$(GO) run ./bench -parts languages

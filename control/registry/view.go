@@ -41,6 +41,8 @@ type InForce struct {
 	// something else.
 	Away  []string `json:"away"`
 	Other []string `json:"other"`
+	// Outside are enrolled nodes that the release is not for; they are not among Of.
+	Outside []string `json:"outside,omitempty"`
 }
 
 // Propagate is one bar of the histogram of propagation.
@@ -144,7 +146,7 @@ type RingProgress struct {
 // activations the first ones of the target's epoch, both by node.
 func (f *Fleet) View(attestations, activations map[string][]Stored, now time.Time) View {
 	attested := f.Attested(attestations, now)
-	v := View{InForce: InForce{Of: len(attested), WorstPropagation: -1, Away: []string{}, Other: []string{}}, Nodes: []Node{}}
+	v := View{InForce: InForce{WorstPropagation: -1, Away: []string{}, Other: []string{}}, Nodes: []Node{}}
 	target := f.Target()
 	if target != nil {
 		v.InForce.Epoch, v.InForce.Digest = target.Epoch, target.Digest.String()
@@ -153,6 +155,11 @@ func (f *Fleet) View(attestations, activations map[string][]Stored, now time.Tim
 	for i := range attested {
 		a := &attested[i]
 		v.Nodes = append(v.Nodes, f.node(a))
+		if target != nil && target.For(a.Node.Labels) != nil {
+			v.InForce.Outside = append(v.InForce.Outside, a.Node.Node)
+			continue
+		}
+		v.InForce.Of++
 		switch {
 		case a.Away:
 			v.InForce.Away = append(v.InForce.Away, a.Node.Node)
@@ -282,7 +289,7 @@ func (f *Fleet) progress(attested []Attested) *Progress {
 		}
 	}
 	for _, a := range attested {
-		if i := r.RingOf(a.Node.Node, a.Node.Labels); i >= 0 {
+		if i := r.RingOf(a.Node.Node, a.Node.Labels); i >= 0 && r.For(a.Node.Labels) == nil {
 			p.Rings[i].count(r.Digest, &a)
 		}
 	}

@@ -94,11 +94,11 @@ func last(o *bundle.Order) int {
 	return 0
 }
 
-// split returns the nodes of each ring.
+// split returns the nodes of each ring: those of the release's audience.
 func split(rel *bundle.SignedRelease, nodes []Node) [][]Node {
 	rings := make([][]Node, len(rel.Rings))
 	for _, n := range nodes {
-		if i := rel.RingOf(n.Name, n.Labels); i >= 0 {
+		if i := rel.RingOf(n.Name, n.Labels); i >= 0 && rel.For(n.Labels) == nil {
 			rings[i] = append(rings[i], n)
 		}
 	}

@@ -23,6 +23,7 @@ var update = flag.Bool("update", false, "write what was seen into the transcript
 // out, everything else is what happens.
 //
 //	ring NAME LABEL=VALUE PERCENT shadow DECISIONS SECONDS bake DECISIONS SECONDS
+//	audience LABEL=VALUE
 //	halt traps|drift|latency|deny|min N
 //	node NAME [LABEL=VALUE]
 //	say NAME shadow|live|fallback|refused|away|back [decisions N] [traps N] ...
@@ -116,6 +117,9 @@ func (s *stage) do(f []string) {
 			Shadow: bundle.Bake{Decisions: s.number(f[5]), Seconds: int64(s.number(f[6]))},
 			Bake:   bundle.Bake{Decisions: s.number(f[8]), Seconds: int64(s.number(f[9]))},
 		})
+	case "audience":
+		name, value, _ := strings.Cut(f[1], "=")
+		s.release.Audience = map[string]string{name: value}
 	case "halt":
 		into := map[string]*uint64{
 			"traps": &s.release.Halt.TrapsPerMillion, "drift": &s.release.Halt.DriftPerMillion, "latency": &s.release.Halt.LatencyMicros,

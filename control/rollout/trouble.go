@@ -68,6 +68,10 @@ func found(rel *bundle.SignedRelease, a *audit.Attestation) string {
 	return ""
 }
 
+// latencyDecisions are needed on a node before its 99th percentile is believed:
+// then at least three were slow, and not one that a hiccup hit.
+const latencyDecisions = 300
+
 // rates compares a ring's rates with the release's thresholds.
 func rates(rel *bundle.SignedRelease, ring []Node) string {
 	limit := rel.Halt.Thresholds()
@@ -78,7 +82,7 @@ func rates(rel *bundle.SignedRelease, ring []Node) string {
 		}
 		if o, ok := observedLive(rel, n.Attestation); ok {
 			live = add(live, o)
-			if o.Decisions >= limit.MinDecisions && o.P99 > int64(limit.LatencyMicros)*int64(time.Microsecond) {
+			if o.Decisions >= max(limit.MinDecisions, latencyDecisions) && o.P99 > int64(limit.LatencyMicros)*int64(time.Microsecond) {
 				return fmt.Sprintf("node %s decides in %v at p99, more than %d us", n.Name, time.Duration(o.P99), limit.LatencyMicros)
 			}
 		}

@@ -95,6 +95,7 @@ func StartEdge(ctx context.Context, cfg EdgeConfig) (_ *Edge, err error) {
 	nodeConfig := edge.Config{
 		Tenant: cfg.Tenant, Name: cfg.Node, Dir: cfg.Dir, Worker: cfg.Worker, Root: cfg.Root, JournalFS: cfg.JournalFS, Log: cfg.Log,
 		Enrolment: cfg.Enrolment, Code: cfg.Compiled,
+		Alarm: func(kind, text string) { cfg.Log.Error("alarm", "node", cfg.Node, "kind", kind, "text", text) },
 	}
 	if cfg.Folder != "" {
 		nodeConfig.Source = &loader.FolderSource{Dir: cfg.Folder}
