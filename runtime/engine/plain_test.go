@@ -84,7 +84,7 @@ func TestKeepersKeepOnAPlainHost(t *testing.T) {
 		p := newPlain(t, guest(t, language, "keeper"), []byte("\xa0"))
 		p.call(t, request)
 		if second := string(p.call(t, request)); !strings.Contains(second, "calls 1") && !strings.Contains(second, "calls 2") ||
-			!strings.HasSuffix(second, "secret hoard") || strings.Contains(second, "pool 0") {
+			!strings.Contains(second, "secret hoard") || strings.Contains(second, "pool 0") {
 			t.Errorf("%s: %q", language, second)
 		}
 	}

@@ -117,7 +117,10 @@ func (w *world) startHub(r *region) {
 		Dir: filepath.Join(w.dir, r.name, "ledger"), Tenant: tenant, Region: r.name, Key: r.key, Keys: w.keys, Input: jetstream.Input{Region: here}})
 	w.must(err)
 	stop := background(w.t, func(ctx context.Context) { r.book.Run(ctx) })
+	gate := jetstream.NewGate(here, slog.New(slog.DiscardHandler))
+	shut := background(w.t, func(ctx context.Context) { gate.Run(ctx) })
 	r.stop = func() {
+		shut()
 		stop()
 		here.Conn.Close()
 		r.hub.Shutdown()
@@ -134,7 +137,8 @@ func (w *world) startEdge() {
 	var err error
 	w.edge, err = embed.Leaf(w.t.Context(), embed.LeafConfig{Node: node, Dir: filepath.Join(w.dir, "leaf"), Login: login, Hubs: hubs})
 	w.must(err)
-	w.conn = w.connect(w.edge)
+	w.conn, err = bus.Connect(w.t.Context(), bus.Config{Server: w.edge})
+	w.must(err)
 	w.t.Cleanup(func() { w.conn.Close(); w.edge.Shutdown() })
 }
 
@@ -348,6 +352,8 @@ func TestForgedReceiptsDoNotCount(t *testing.T) {
 	t.Cleanup(hub.Shutdown)
 	there := jetstream.Region{Conn: w.connect(hub), Tenant: tenant, Name: "ra"}
 	w.must(there.Create(t.Context())) // a region without a ledger
+	gate := jetstream.NewGate(there, slog.New(slog.DiscardHandler))
+	defer background(t, func(ctx context.Context) { gate.Run(ctx) })()
 	s, _ := w.ship(w.journal, nil)
 	size := w.write(10)
 	b, err := w.journal.ReadBatch(w.journal.Boot(), 1, 0, 0)
