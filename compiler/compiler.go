@@ -134,6 +134,9 @@ func buildFile(ctx context.Context, file string, opts Options) (*Built, error) {
 // readWhole reads a ready file of at most bundle.MaxPackageFile bytes.
 func readWhole(file string) ([]byte, error) {
 	info, err := os.Stat(file)
+	if err == nil && !info.Mode().IsRegular() {
+		err = &InputError{File: filepath.Base(file), Reason: "no regular file"}
+	}
 	if err == nil && info.Size() > bundle.MaxPackageFile {
 		err = &InputError{File: filepath.Base(file), Reason: fmt.Sprintf("%d bytes, at most %d", info.Size(), bundle.MaxPackageFile)}
 	}
@@ -199,12 +202,30 @@ func readModule(fsys fs.FS) ([]byte, error) {
 	if len(names) != 1 {
 		return nil, &InputError{Reason: fmt.Sprintf("%d .wasm files in the folder, want one", len(names))}
 	}
-	return fs.ReadFile(fsys, names[0])
+	return readPlain(fsys, names[0], bundle.MaxPackageFile)
+}
+
+// maxText bounds holdfast.yaml, a schema and a file of vectors.
+const maxText = 16 << 20
+
+// readPlain reads a file of the folder that is a regular one of at most most
+// bytes; a device or a pipe might never end.
+func readPlain(fsys fs.FS, name string, most int64) ([]byte, error) {
+	info, err := fs.Stat(fsys, name)
+	switch {
+	case err != nil:
+		return nil, err
+	case !info.Mode().IsRegular():
+		return nil, &InputError{File: name, Reason: "no regular file"}
+	case info.Size() > most:
+		return nil, &InputError{File: name, Reason: fmt.Sprintf("%d bytes, at most %d", info.Size(), most)}
+	}
+	return fs.ReadFile(fsys, name)
 }
 
 // readData takes a guest's data.json into the package.
 func readData(fsys fs.FS, pkg *bundle.Package) error {
-	raw, err := fs.ReadFile(fsys, dataFile)
+	raw, err := readPlain(fsys, dataFile, maxClassData)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}

@@ -33,7 +33,7 @@ type config struct {
 var validName = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)
 
 func readConfig(fsys fs.FS) (*config, error) {
-	raw, err := fs.ReadFile(fsys, ConfigFile)
+	raw, err := readPlain(fsys, ConfigFile, maxText)
 	if errors.Is(err, fs.ErrNotExist) {
 		return &config{}, nil
 	}

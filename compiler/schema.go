@@ -100,7 +100,7 @@ func (c *config) readSchema(fsys fs.FS) error {
 	if name == "" {
 		name = schemaFile
 	}
-	raw, err := fs.ReadFile(fsys, name)
+	raw, err := readPlain(fsys, name, maxText)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && c.schemaFile == "":
 		return nil

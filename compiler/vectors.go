@@ -56,7 +56,7 @@ func (c *config) vectorFiles() []string {
 }
 
 func readFile(fsys fs.FS, name string) ([]byte, error) {
-	raw, err := fs.ReadFile(fsys, name)
+	raw, err := readPlain(fsys, name, maxText)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrInvalid) {
 		return nil, &InputError{File: name, Reason: "holdfast.yaml names this file of vectors, and it is not there"}
 	}

@@ -86,6 +86,9 @@ func readFile(fsys fs.FS, name string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s: no regular file", name)
+	}
 	if info.Size() > maxFileBytes {
 		return nil, fmt.Errorf("%s: %d bytes, at most %d", name, info.Size(), maxFileBytes)
 	}

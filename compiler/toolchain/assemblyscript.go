@@ -22,6 +22,7 @@ var nodeInstall = install{
 
 // AssemblyScript compiles policy.ts in dir. The compiler is $ASC, else
 // node_modules/.bin/asc of the folder or of one above it, else asc on the PATH.
+// The folder's asconfig.json is not read: it may name programs for asc to run.
 // Errors are *MissingError, *CompileError or those of the file system.
 func AssemblyScript(ctx context.Context, dir string) (*Module, error) {
 	asc, version, err := findASC(ctx, dir)
@@ -29,8 +30,11 @@ func AssemblyScript(ctx context.Context, dir string) (*Module, error) {
 		return nil, err
 	}
 	return scratch(func(tmp string) (*Module, error) {
-		out := filepath.Join(tmp, "policy.wasm")
-		if err := asc.compile(ctx, "policy.ts", "--outFile", out, "--runtime", "stub", "-O3", "--noAssert", "--use", "abort=", "--noColors"); err != nil {
+		out, config := filepath.Join(tmp, "policy.wasm"), filepath.Join(tmp, "asconfig.json")
+		if err := os.WriteFile(config, []byte("{}"), 0o600); err != nil {
+			return nil, err
+		}
+		if err := asc.compile(ctx, "policy.ts", "--outFile", out, "--config", config, "--runtime", "stub", "-O3", "--noAssert", "--use", "abort=", "--noColors"); err != nil {
 			return nil, err
 		}
 		wasm, err := readModule(out, asc.name)

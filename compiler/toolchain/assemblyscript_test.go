@@ -46,6 +46,56 @@ func fakeTool(t *testing.T, name, text string) {
 	}
 }
 
+// TestAssemblyScriptRunsNothingOfTheFolder: asc would run the programs that the
+// folder's asconfig.json names.
+func TestAssemblyScriptRunsNothingOfTheFolder(t *testing.T) {
+	dir := copyAssemblyScript(t, t.TempDir())
+	mark := filepath.Join(dir, "ran")
+	write(t, filepath.Join(dir, "asconfig.json"), `{"options": {"transform": ["./own.mjs"]}}`)
+	write(t, filepath.Join(dir, "own.mjs"), "import fs from 'fs'\nfs.writeFileSync('ran', '')\nexport default class {}\n")
+	_, err := toolchain.AssemblyScript(t.Context(), dir)
+	need(t, err)
+	if err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(mark); err == nil {
+		t.Error("the folder's own program was run")
+	}
+}
+
+// TestRelativePath: a relative part of PATH, which would mean the policy's folder,
+// is not searched by what a compiler starts.
+func TestRelativePath(t *testing.T) {
+	dir, bin := t.TempDir(), t.TempDir()
+	fakeTool(t, filepath.Join(bin, "node"), "")
+	fakeTool(t, filepath.Join(bin, "asc"), "[ $1 = --version ] && echo Version 0.28.20 && exit\nhelper\nprintf module >$3\n")
+	fakeTool(t, filepath.Join(dir, "helper"), ": >ran\n")
+	t.Setenv("PATH", strings.Join([]string{bin, ".", ""}, string(filepath.ListSeparator)))
+	t.Setenv("ASC", "")
+	if _, err := toolchain.AssemblyScript(t.Context(), dir); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "ran")); err == nil {
+		t.Error("the folder's own program was run")
+	}
+}
+
+// TestRelativeTemp: tools run in the policy's folder, and the temporary folder may
+// be given relative to another.
+func TestRelativeTemp(t *testing.T) {
+	dir, bin := t.TempDir(), t.TempDir()
+	fakeTool(t, filepath.Join(bin, "node"), "")
+	fakeTool(t, filepath.Join(bin, "asc"), "[ $1 = --version ] && echo Version 0.28.20 || printf module >$3\n")
+	t.Setenv("PATH", bin)
+	t.Setenv("ASC", "")
+	t.Chdir(t.TempDir())
+	write(t, filepath.Join("tmp", "x"), "")
+	t.Setenv("TMPDIR", "tmp")
+	if _, err := toolchain.AssemblyScript(t.Context(), dir); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestAssemblyScriptFindsNPMs(t *testing.T) {
 	dir, bin := t.TempDir(), t.TempDir()
 	fakeTool(t, filepath.Join(bin, "node"), "")

@@ -38,10 +38,7 @@ type tool struct {
 func (t tool) run(ctx context.Context, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, t.path, args...)
 	cmd.Dir, cmd.WaitDelay = t.dir, lingering
-	cmd.Env = append(slices.DeleteFunc(os.Environ(), func(pair string) bool {
-		name, _, _ := strings.Cut(pair, "=")
-		return slices.Contains(t.unset, name)
-	}), t.env...)
+	cmd.Env = t.environ()
 	var said output
 	cmd.Stdout, cmd.Stderr = &said, &said
 	err := cmd.Run()
@@ -49,6 +46,17 @@ func (t tool) run(ctx context.Context, args ...string) (string, error) {
 		err = ctx.Err()
 	}
 	return said.String(), err
+}
+
+// environ is the environment of the tool. It runs in the policy's folder, so PATH
+// has no relative part: what the tool starts is never a program of that folder.
+func (t tool) environ() []string {
+	env := slices.DeleteFunc(os.Environ(), func(pair string) bool {
+		name, _, _ := strings.Cut(pair, "=")
+		return slices.Contains(t.unset, name)
+	})
+	path := slices.DeleteFunc(filepath.SplitList(os.Getenv("PATH")), func(part string) bool { return !filepath.IsAbs(part) })
+	return append(append(env, "PATH="+strings.Join(path, string(filepath.ListSeparator))), t.env...)
 }
 
 // compile runs the tool for its effect. A failure is a *CompileError with what
@@ -87,7 +95,11 @@ func (o *output) String() string {
 
 // scratch calls f with a folder that is gone afterwards.
 func scratch(f func(tmp string) (*Module, error)) (*Module, error) {
-	tmp, err := os.MkdirTemp("", "holdfast-build-")
+	root, err := filepath.Abs(os.TempDir()) // tools run in another folder
+	if err != nil {
+		return nil, err
+	}
+	tmp, err := os.MkdirTemp(root, "holdfast-build-")
 	if err != nil {
 		return nil, err
 	}
