@@ -20,7 +20,8 @@ func buildCommand(e *env) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "build [DIR]",
 		Short: "Compile, admit and test a policy, and pack it",
-		Long: `Build turns a folder of Rego, a Go guest, a ready .wasm file or an OPA bundle (.tar.gz or a folder with .manifest) into a package. It admits the
+		Long: `Build turns a folder with a policy in any language of "holdfast init", a ready .wasm file or an OPA bundle (.tar.gz or a folder with
+.manifest) into a package. It admits the
 module and runs the golden vectors; a package is written only when all of them pass. It prints sizes, the fuel of the vectors, and
 what a decision and the admission take here and now. The same source in any folder
 gives the same digest. holdfast.yaml describes the policy; a Rego folder without one is a policy too, with every

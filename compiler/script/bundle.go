@@ -179,8 +179,23 @@ func (f *folder) load(a api.OnLoadArgs) (api.OnLoadResult, error) {
 		return api.OnLoadResult{}, &Error{Message: fmt.Sprintf("%s is %d bytes, or no regular file; at most %d bytes", a.Path, info.Size(), MaxFile)}
 	}
 	raw, err := fs.ReadFile(f.files, a.Path)
+	if n := openings(raw); n > MaxOpenings {
+		return api.OnLoadResult{}, &Error{Message: fmt.Sprintf("%s has %d of the characters %s; at most %d", a.Path, n, opening, MaxOpenings)}
+	}
 	source := string(raw)
 	return api.OnLoadResult{Contents: &source, Loader: loader}, err
+}
+
+// opening are the characters that alone make a syntax tree deeper.
+const opening = "( [ { ! ~ + - ="
+
+func openings(source []byte) (n int) {
+	for _, c := range source {
+		if c != ' ' && strings.IndexByte(opening, c) >= 0 {
+			n++
+		}
+	}
+	return n
 }
 
 func newBundled(files []api.OutputFile) (*bundled, error) {

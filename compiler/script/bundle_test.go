@@ -61,7 +61,7 @@ func TestBadSources(t *testing.T) {
 		"JSX":                 {map[string]string{"policy.ts": "import './a.tsx'\n" + allowing, "a.tsx": "<a/>"}, "a policy imports .ts, .js and .json files"},
 		"bad JSON":            {map[string]string{"policy.ts": "import x from './a.json'\nexport const decide = () => x", "a.json": "{"}, "a.json:1:2: "},
 		"a folder":            {map[string]string{"policy.ts": "import './lib'\n" + allowing, "lib/a.ts": ""}, `"./lib": no such file`},
-		"5 MB":                {map[string]string{"policy.ts": allowing + "//" + strings.Repeat("x", 5<<20)}, "at most 1048576 bytes"},
+		"5 MB":                {map[string]string{"policy.ts": allowing + "//" + strings.Repeat("x", 5<<20)}, "at most 262144 bytes"},
 		"many files":          {map[string]string{"policy.ts": "import a from './a'\nimport b from './b'\nexport const decide = () => a + b", "a.ts": "export default '" + strings.Repeat("x", 150<<10) + "'", "b.ts": "export default '" + strings.Repeat("y", 150<<10) + "'"}, "with all that it imports"},
 	} {
 		_, err := script.Compile(t.Context(), os.DirFS(folder(t, c.files)))

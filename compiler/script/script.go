@@ -28,8 +28,12 @@ const Toolchain = "esbuild 0.28.2, QuickJS 2025-04-26"
 const (
 	// MaxFile bounds one file, MaxScript the bundle: QuickJS has to compile it
 	// within the fuel for initialising, which suffices for about 200 KB of code.
-	MaxFile   = 1 << 20
+	MaxFile   = 1 << 18
 	MaxScript = 1 << 18
+	// MaxOpenings bounds the brackets and signs of one file that something may
+	// stand in or behind. esbuild descends into each, and a stack of Go's that has
+	// grown too large ends the process.
+	MaxOpenings = 1 << 16
 )
 
 // A Module is a compiled policy.
