@@ -32,6 +32,16 @@ func TestOnlyPlainFiles(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+	large := t.TempDir()
+	if err := os.WriteFile(filepath.Join(large, ConfigFile), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(filepath.Join(large, ConfigFile), maxText+1); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Build(t.Context(), large, Options{Loader: &admitOnly{}}); err == nil || !strings.Contains(err.Error(), "at most 16777216") {
+		t.Errorf("a large file: %v", err)
+	}
 	if _, err := Build(t.Context(), "/dev/zero", Options{Loader: &admitOnly{}}); err == nil || !strings.Contains(err.Error(), "no regular file") {
 		t.Errorf("the folder itself: %v", err)
 	}

@@ -22,6 +22,8 @@ func TestParamsSchema(t *testing.T) {
 		files      []string
 	}{
 		{"all of it right", "", []string{schemaFile, capSchema, ConfigFile, "params: {cap: 1}", "vectors.yaml", vector + "  params: {cap: 2, roles: {a: [x]}}\n"}},
+		{"a vector that overlays", "", []string{schemaFile, capSchema, ConfigFile, "params: {cap: 1}", "vectors.yaml", vector + "  params: {roles: {a: [x]}}\n"}},
+		{"a vector without", "", []string{schemaFile, capSchema, ConfigFile, "params: {cap: 1}", "vectors.yaml", vector}},
 		{"named", "", []string{"s.json", capSchema, ConfigFile, "params: {cap: 1}\nparams_schema: s.json"}},
 		{"in YAML", "", []string{"s.yaml", "{required: [cap]}", ConfigFile, "params: {cap: 1}\nparams_schema: s.yaml"}},
 		{"inline", "", []string{ConfigFile, "params: {cap: 1}\nparams_schema: {required: [cap]}"}},

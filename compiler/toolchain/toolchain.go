@@ -95,5 +95,5 @@ func newEnough(version string) bool {
 // out of the environment.
 func goTool(dir, name string) tool {
 	return tool{path: "go", name: name, dir: dir, env: []string{
-		"GOOS=wasip1", "GOARCH=wasm", "CGO_ENABLED=0", "GOFLAGS=-mod=readonly", "GOWASM=", "GOEXPERIMENT=", "GO111MODULE=on", "GOWORK=off"}}
+		"GOOS=wasip1", "GOARCH=wasm", "CGO_ENABLED=0", "GOFLAGS=-mod=readonly", "GOWASM=", "GOEXPERIMENT=", "GOFIPS140=off", "GO111MODULE=on", "GOWORK=off"}}
 }
