@@ -348,9 +348,10 @@ func (f *twoRegions) apart() {
 	f.confirmed(2, 2, 0)
 	f.t.Logf("figure: regions healed to the union confirmed everywhere: %v", time.Since(healed).Round(time.Millisecond))
 	for _, admin := range []*assembly.Admin{eu, us} {
-		if s, err := admin.Read(f.ctx); err != nil || len(s.View().Kills) != 2 {
-			f.t.Errorf("a region alone: %v", err)
-		}
+		wait(f.t, "the union in a region alone", func() bool {
+			s, err := admin.Read(f.ctx)
+			return err == nil && len(s.View().Kills) == 2
+		})
 	}
 	f.press(f.admin, f.lift(both, a, b))
 	f.confirmed(0, 0, 0)
