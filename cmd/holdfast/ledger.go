@@ -28,7 +28,7 @@ func ledgerCommand(e *env) *cobra.Command {
 }
 
 func exportCommand(e *env) *cobra.Command {
-	var dir, config, region, node string
+	var dir, config, region, node, hub, tenant string
 	var asJSON bool
 	c := &cobra.Command{
 		Use:   "export DIR",
@@ -39,19 +39,25 @@ By default the first region's ledger is exported; a fleet without regions has
 only the nodes' own journals. It reads the fleet's folder, whether the fleet
 runs or not, and changes nothing there. What runs is exported up to its last
 signed checkpoint, which under load is at most a second old.`,
-		Example: "  holdfast ledger export --dir ./fleet ./evidence\n  holdfast ledger export --dir ./fleet --node edge-1 ./evidence\n  holdfast ledger export --config edge.yaml ./evidence",
+		Example: "  holdfast ledger export --dir ./fleet ./evidence\n  holdfast ledger export --dir ./fleet --node edge-1 ./evidence\n  holdfast ledger export --config edge.yaml ./evidence\n  holdfast ledger export --hub hub.yaml ./evidence",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			if (dir == "") == (config == "") {
-				return errors.New("which fleet? give --dir, the folder of a `holdfast up`, or --config, the file of a `holdfastd edge`")
+			if len(given(dir, config, hub)) != 1 {
+				return errors.New("which fleet? give --dir, the folder of a `holdfast up`, --config, the file of a `holdfastd edge`, or --hub, that of a `holdfastd hub`")
 			}
-			if region != "" && node != "" || config != "" && region+node != "" {
-				return errors.New("--region, --node and --config exclude one another")
+			if region != "" && node != "" || dir == "" && region+node != "" {
+				return errors.New("--region and --node exclude one another, and go with --dir")
 			}
-			err := error(nil)
-			if config != "" {
+			if tenant != "" && hub == "" {
+				return errors.New("--tenant goes with --hub")
+			}
+			var err error
+			switch {
+			case config != "":
 				err = assembly.ExportNode(config, args[0])
-			} else {
+			case hub != "":
+				err = assembly.ExportHub(hub, tenant, args[0])
+			default:
 				err = assembly.Export(assembly.Layout{Dir: dir}, args[0], region, node)
 			}
 			if err != nil {
@@ -70,10 +76,17 @@ signed checkpoint, which under load is at most a second old.`,
 	}
 	c.Flags().StringVar(&dir, "dir", "", "folder of the fleet")
 	c.Flags().StringVar(&config, "config", "", "configuration file of a holdfastd edge")
+	c.Flags().StringVar(&hub, "hub", "", "configuration file of a holdfastd hub, on its machine")
+	c.Flags().StringVar(&tenant, "tenant", "", "with --hub: whose ledger, when it has several tenants")
 	c.Flags().StringVar(&region, "region", "", "export this region's ledger")
 	c.Flags().StringVar(&node, "node", "", "export this node's own journal")
 	outputFlag(c, &asJSON)
 	return c
+}
+
+// given are those that are not empty.
+func given(names ...string) []string {
+	return slices.DeleteFunc(names, func(s string) bool { return s == "" })
 }
 
 func verifyCommand(e *env) *cobra.Command {

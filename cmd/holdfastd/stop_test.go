@@ -282,14 +282,25 @@ func (f *twoRegions) lifting(d wire.Digest) {
 		if err := region.PutLift(f.ctx, wire.Sum(envelope), envelope); err != nil {
 			f.t.Fatal(err)
 		}
-		file := filepath.Join(edge.KillDir(filepath.Join(f.Node("one"), "data")), "lift.dsse")
+		file := filepath.Join(edge.KillDir(filepath.Join(f.Node("one"), "data")), strings.Join(by, "-")+".dsse")
 		write(f.t, file, string(envelope))
-		wait(f.t, "the refusal in the log", func() bool { return strings.Count(f.Process("one").Log(), "document refused") > 0 })
 	}
+	// What was stored after them has come: so have they.
+	after := f.press(f.admin, f.killed("subject:nobody", fleetkit.Killer))
+	f.confirmed(2, 2, 0)
+	file := filepath.Join(edge.KillDir(filepath.Join(f.Node("one"), "data")), "zz.dsse")
+	write(f.t, file, string(f.killed("subject:somebody", fleetkit.Killer)))
+	until(f.t, f.ctx, f.Fleet, "the file after them", func(s *assembly.State) bool { return len(s.View().NotConfirmed) == 1 })
+	raw, err := os.ReadFile(file)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	more := f.press(f.admin, raw)
+	f.confirmed(3, 2, 0)
 	for _, url := range []string{f.one, f.two} {
 		decideUntil(f.t, url, "ada", policy.Deny)
 	}
-	f.press(f.admin, f.lift(both, d))
+	f.press(f.admin, f.lift(both, d, after, more))
 	for _, url := range []string{f.one, f.two} {
 		decideUntil(f.t, url, "ada", policy.Allow)
 	}
@@ -348,9 +359,10 @@ func (f *twoRegions) apart() {
 	f.confirmed(2, 2, 0)
 	f.t.Logf("figure: regions healed to the union confirmed everywhere: %v", time.Since(healed).Round(time.Millisecond))
 	for _, admin := range []*assembly.Admin{eu, us} {
-		if s, err := admin.Read(f.ctx); err != nil || len(s.View().Kills) != 2 {
-			f.t.Errorf("a region alone: %v", err)
-		}
+		wait(f.t, "the union in a region alone", func() bool {
+			s, err := admin.Read(f.ctx)
+			return err == nil && len(s.View().Kills) == 2
+		})
 	}
 	f.press(f.admin, f.lift(both, a, b))
 	f.confirmed(0, 0, 0)

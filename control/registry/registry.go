@@ -187,10 +187,11 @@ func (f *Fleet) Attested(attestations map[string][]Stored, now time.Time) []Atte
 	var out []Attested
 	for _, e := range f.Enrolments() {
 		n := Attested{Node: e, Away: true}
+		var distrusted time.Time
 		for _, s := range attestations[e.Node] {
 			a, err := f.open(s.Data, e)
 			if err != nil {
-				n.Distrusted = err.Error()
+				n.Distrusted, distrusted = err.Error(), later(distrusted, s.At)
 				continue
 			}
 			if n.Attestation == nil || fresher(a, s.At, &n) {
@@ -198,9 +199,19 @@ func (f *Fleet) Attested(attestations map[string][]Stored, now time.Time) []Atte
 			}
 		}
 		n.Away = n.Attestation == nil || now.Sub(n.At) > awayAfter
+		if distrusted.Before(n.At) {
+			n.Distrusted = "" // what a region kept of the time before
+		}
 		out = append(out, n)
 	}
 	return out
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 // fresher orders attestations by boot, whose counter leads its name, and serial.

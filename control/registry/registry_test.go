@@ -175,6 +175,26 @@ func TestSwappedKeyLeavesTheCount(t *testing.T) {
 	w.expect(began, "0 of 2, away [a b], other []")
 }
 
+// A region that was away still holds what the key before signed: that is no
+// reason to distrust a node whose newer word verifies.
+func TestTheKeyBefore(t *testing.T) {
+	w := newWorld(t)
+	w.enrol("a", 1, false)
+	d := w.publish(1, began)
+	w.attest("a", began, enforcing(d, 1))
+	old := w.attestations["a"]
+	w.enrol("a", 2, false)
+	w.attest("a", began.Add(time.Second), enforcing(d, 1))
+	w.attestations["a"] = append(w.attestations["a"], old...)
+	if v := w.view(began.Add(time.Second)); v.InForce.Nodes != 1 || v.Nodes[0].Distrusted != "" {
+		t.Errorf("%+v", v.Nodes[0])
+	}
+	w.attestations["a"][1].At = began.Add(2 * time.Second) // newer: somebody speaks in its name
+	if v := w.view(began.Add(2 * time.Second)); v.InForce.Nodes != 1 || v.Nodes[0].Distrusted == "" {
+		t.Errorf("%+v", v.Nodes[0])
+	}
+}
+
 // What one node signed does not count for another, though it is stored there.
 func TestAnothersAttestation(t *testing.T) {
 	w := newWorld(t)

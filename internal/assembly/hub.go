@@ -166,7 +166,25 @@ func (h *Hub) connect(ctx context.Context, t TenantConfig) (*bus.Conn, error) {
 	} else {
 		c.URLs, c.CA = h.cfg.URLs, h.cfg.CA
 	}
-	return bus.Connect(ctx, c)
+	return dial(ctx, c)
+}
+
+// dials is how often a part connects to its own server before it gives up: one
+// that comes back into its cluster may refuse a client at first.
+const dials = 5
+
+// dial connects; to servers that the user runs, once.
+func dial(ctx context.Context, c bus.Config) (conn *bus.Conn, err error) {
+	for try := range dials {
+		if conn, err = bus.Connect(ctx, c); err == nil || c.Server == nil || ctx.Err() != nil {
+			return conn, err
+		}
+		if try == 0 {
+			c.Log.Warn("own NATS server; again in a moment", "err", err)
+		}
+		pause(ctx, 250*time.Millisecond)
+	}
+	return nil, err
 }
 
 func (h *Hub) run() {

@@ -90,7 +90,7 @@ func newUplink(ctx context.Context, cfg EdgeConfig) (_ *uplink, err error) {
 		}
 		conn.Server = u.server
 	}
-	if u.conn, err = bus.Connect(ctx, conn); err != nil {
+	if u.conn, err = dial(ctx, conn); err != nil {
 		return nil, err
 	}
 	u.source = &jetstream.Source{Conn: u.conn, Tenant: cfg.Tenant, Node: cfg.Node, Regions: names, Log: cfg.Log}

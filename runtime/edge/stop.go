@@ -203,6 +203,12 @@ func (n *Node) takeHeartbeat(env []byte) {
 		n.discard(env, err)
 		return
 	}
+	if h.KillCount > uint64(n.stop.set.Len()) {
+		// A stop order is on its way. Until it is here the node is no surer of itself
+		// than before; else one that was cut off would decide again until it comes.
+		n.count.killsBehind.Store(true)
+		return
+	}
 	n.stop.hearing.Lock()
 	now := n.cfg.Now()
 	next, counts := n.stop.lease.Load().Hear(&h.Heartbeat, n.instant(now))

@@ -256,6 +256,33 @@ func TestStaleness(t *testing.T) {
 	state(guard.Stale)
 }
 
+// After a cut a heartbeat may come before the kill that it knows of: the node is
+// stale until the kill is there.
+func TestNoLeaseBeforeTheKill(t *testing.T) {
+	w, n := started(t)
+	n.Deliver(w.beat("eu"))
+	w.advance(2 * time.Hour)
+	kill, digest := w.killOf("point:custom")
+	beat := func() []byte {
+		w.serial++
+		env, err := bundle.SignHeartbeat(&bundle.Heartbeat{
+			Tenant: "acme", Region: "eu", Serial: w.serial, Time: w.now().UnixNano(), Expires: w.now().Add(time.Minute).UnixNano(), RootVersion: 1,
+			Kills: wire.Sum(digest[:]), KillCount: 1,
+		}, w.heartbeat["eu"])
+		w.must(err)
+		return env
+	}
+	n.Deliver(beat())
+	if a := n.ask(); a.Verdict != policy.Deny || a.Reasons[0].Code != guard.CodeStale || !n.Metrics().KillsBehind {
+		t.Errorf("before the kill came: %+v", a)
+	}
+	n.Deliver(kill)
+	n.Deliver(beat())
+	if state, _ := n.Staleness(); state != guard.Fresh || n.Metrics().KillsBehind {
+		t.Errorf("after it came: %v", state)
+	}
+}
+
 // A node whose file is gone does not begin a new lease.
 func TestLostLease(t *testing.T) {
 	w, n := started(t)
