@@ -60,6 +60,9 @@ func (h *Hub) open(ctx context.Context, cfg TenantConfig) (_ *tenant, err error)
 		t.keys = &audit.Keys{}
 	}
 	dir := h.cfg.tenantDir(cfg.Name)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
 	key, _, err := journal.LoadOrCreateKey(RegionKeyFile(dir), audit.RegionKeyName(cfg.Name, h.cfg.Region))
 	if err != nil {
 		return nil, err
