@@ -215,14 +215,23 @@ func (h *Hub) heartbeat(now time.Time) *bundle.Heartbeat {
 
 // object takes a signed object that the region holds.
 func (h *Hub) object(envelope []byte, at time.Time) {
+	if news, err := h.add(envelope, at); news {
+		h.cfg.Log.Warn("stored object is not believed", "type", bundle.Type(envelope), "err", err)
+	}
+}
+
+// add takes a signed object into account; news says that it was not believed
+// for a cause that was not logged yet.
+func (h *Hub) add(envelope []byte, at time.Time) (news bool, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if err := h.fleet.Add(envelope, at); err != nil {
-		if why := err.Error(); !h.told[why] && len(h.told) < maxTold {
+		why := err.Error()
+		news := !h.told[why] && len(h.told) < maxTold
+		if news {
 			h.told[why] = true
-			h.cfg.Log.Warn("stored object is not believed", "type", bundle.Type(envelope), "err", err)
 		}
-		return
+		return news, err
 	}
 	if h.cfg.Enrolled != nil && bundle.Type(envelope) == bundle.EnrolmentType {
 		if e, err := h.fleet.Root().OpenEnrolment(envelope); err == nil {
@@ -230,6 +239,7 @@ func (h *Hub) object(envelope []byte, at time.Time) {
 		}
 	}
 	h.wake()
+	return false, nil
 }
 
 // maxTold bounds the causes that are remembered so as to be logged once.

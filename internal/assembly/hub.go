@@ -338,7 +338,7 @@ func (h *Hub) Close() error {
 	return errors.Join(errs...)
 }
 
-// opened reports what has happened once.
+// opened is why something is not open yet, nil when it is.
 type opened struct{ err atomic.Pointer[error] }
 
 func (o *opened) set(err error) { o.err.Store(&err) }
