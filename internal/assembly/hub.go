@@ -202,7 +202,7 @@ func (h *Hub) operations() http.Handler {
 }
 
 // Ready returns why the region cannot be used through this server, or nil: every
-// tenant's streams are there and its gate is open.
+// tenant's streams are there, and its gate is opening.
 func (h *Hub) Ready() error {
 	for _, t := range h.tenants {
 		if err := t.ready(); err != nil {
