@@ -5,10 +5,13 @@
 package hub
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -87,7 +90,7 @@ type Hub struct {
 	mu           sync.Mutex // guards what follows
 	fleet        *registry.Fleet
 	attestations map[string][]registry.Stored
-	activations  map[uint64]map[string][]registry.Stored // by epoch and node
+	activations  map[string]map[uint64][]registry.Stored // first ones, by node and epoch
 	told         map[string]bool                         // refusals that were logged
 
 	raised map[string]Alarm // of the leading goroutine
@@ -113,7 +116,7 @@ func New(cfg Config) (*Hub, error) {
 	cfg.Log = cfg.Log.With("server", cfg.Server)
 	return &Hub{
 		cfg: cfg, changed: make(chan struct{}, 1), began: time.Now(), fleet: registry.NewFleet(cfg.Root),
-		attestations: map[string][]registry.Stored{}, activations: map[uint64]map[string][]registry.Stored{},
+		attestations: map[string][]registry.Stored{}, activations: map[string]map[uint64][]registry.Stored{},
 		told: map[string]bool{}, raised: map[string]Alarm{},
 	}, nil
 }
@@ -212,14 +215,23 @@ func (h *Hub) heartbeat(now time.Time) *bundle.Heartbeat {
 
 // object takes a signed object that the region holds.
 func (h *Hub) object(envelope []byte, at time.Time) {
+	if news, err := h.add(envelope, at); news {
+		h.cfg.Log.Warn("stored object is not believed", "type", bundle.Type(envelope), "err", err)
+	}
+}
+
+// add takes a signed object into account; news says that it was not believed
+// for a cause that was not logged yet.
+func (h *Hub) add(envelope []byte, at time.Time) (news bool, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if err := h.fleet.Add(envelope, at); err != nil {
-		if why := err.Error(); !h.told[why] && len(h.told) < maxTold {
+		why := err.Error()
+		news := !h.told[why] && len(h.told) < maxTold
+		if news {
 			h.told[why] = true
-			h.cfg.Log.Warn("stored object is not believed", "type", bundle.Type(envelope), "err", err)
 		}
-		return
+		return news, err
 	}
 	if h.cfg.Enrolled != nil && bundle.Type(envelope) == bundle.EnrolmentType {
 		if e, err := h.fleet.Root().OpenEnrolment(envelope); err == nil {
@@ -227,6 +239,7 @@ func (h *Hub) object(envelope []byte, at time.Time) {
 		}
 	}
 	h.wake()
+	return false, nil
 }
 
 // maxTold bounds the causes that are remembered so as to be logged once.
@@ -236,7 +249,7 @@ const maxTold = 1024
 func (h *Hub) attestation(node string, first bool, epoch uint64, msg []byte, at time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.fleet.Enrolment(node) == nil && len(h.attestations) >= maxUnknown {
+	if h.fleet.Enrolment(node) == nil && max(len(h.attestations), len(h.activations)) >= maxUnknown {
 		return // of nobody: bounded, in case its enrolment comes later
 	}
 	s := registry.Stored{Data: msg, At: at}
@@ -245,36 +258,32 @@ func (h *Hub) attestation(node string, first bool, epoch uint64, msg []byte, at 
 		h.wake()
 		return
 	}
-	if h.activations[epoch] == nil {
-		h.activations[epoch] = map[string][]registry.Stored{}
-		h.forget(epoch)
+	epochs := h.activations[node]
+	if epochs == nil {
+		epochs = map[uint64][]registry.Stored{}
+		h.activations[node] = epochs
 	}
-	h.activations[epoch][node] = keepNewest(h.activations[epoch][node], s)
+	epochs[epoch] = keepNewest(epochs[epoch], s)
+	if len(epochs) > keptEpochs {
+		delete(epochs, slices.Min(slices.Collect(maps.Keys(epochs))))
+	}
 }
 
 const (
 	maxUnknown = 4096
-	keptEpochs = 16 // whose first attestations are remembered
+	keptEpochs = 16 // of each node, whose first attestations are remembered: the newest
 )
 
 // keepNewest keeps the newest two of a node: one that does not verify must not
-// push out the one that does.
+// push out the one that does. What is read again changes nothing.
 func keepNewest(have []registry.Stored, s registry.Stored) []registry.Stored {
+	if slices.ContainsFunc(have, func(h registry.Stored) bool { return h.At.Equal(s.At) && bytes.Equal(h.Data, s.Data) }) {
+		return have
+	}
 	if len(have) < 2 {
 		return append(have, s)
 	}
 	return []registry.Stored{have[1], s}
-}
-
-// forget drops the oldest epoch's first attestations beyond those that are kept.
-func (h *Hub) forget(newest uint64) {
-	for len(h.activations) > keptEpochs {
-		oldest := newest
-		for e := range h.activations {
-			oldest = min(oldest, e)
-		}
-		delete(h.activations, oldest)
-	}
 }
 
 // View is what is in force, as this server knows it.
@@ -285,9 +294,11 @@ func (h *Hub) View() registry.View {
 }
 
 func (h *Hub) view(now time.Time) registry.View {
-	var first map[string][]registry.Stored
+	first := map[string][]registry.Stored{}
 	if target := h.fleet.Target(); target != nil {
-		first = h.activations[target.Epoch]
+		for node, epochs := range h.activations {
+			first[node] = epochs[target.Epoch]
+		}
 	}
 	return h.fleet.View(h.attestations, first, now)
 }

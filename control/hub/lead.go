@@ -44,6 +44,9 @@ func (h *Hub) step(ctx context.Context) bool {
 		return false
 	}
 	led, err := h.cfg.Reader.Leader(ctx, o.Epoch)
+	if err != nil && ctx.Err() == nil {
+		h.cfg.Log.Warn("who leads the rollout is not known", "epoch", o.Epoch, "err", err)
+	}
 	if err != nil || led != h.cfg.Region {
 		return false
 	}

@@ -20,7 +20,7 @@ const (
 	webhookTimeout = 5 * time.Second
 	webhookFirst   = 250 * time.Millisecond
 	webhookLongest = time.Minute
-	webhookTries   = 60 // about three quarters of an hour
+	webhookTries   = 60 // about an hour
 )
 
 // A Webhook posts alarms as JSON to a URL, each until it is taken with a 2xx, in

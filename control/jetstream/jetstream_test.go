@@ -114,7 +114,7 @@ func apart(t *testing.T) *hubs {
 // edge starts a node whose releases come out of the channel.
 func (h *hubs) edge(t *testing.T, name string, addrs ...string) (*jetstream.Source, chan string) {
 	t.Helper()
-	s, err := embed.Leaf(t.Context(), embed.LeafConfig{Node: name, Dir: t.TempDir(), Login: login, Hubs: addrs})
+	s, err := embed.Leaf(t.Context(), embed.LeafConfig{Node: name, Login: login, Hubs: addrs})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -338,7 +338,7 @@ func TestBacklogComesInTheOrderOfEpochs(t *testing.T) {
 		}
 	}
 	// An edge whose stream was filled while nobody watched.
-	s, err := embed.Leaf(t.Context(), embed.LeafConfig{Node: "e1", Dir: t.TempDir(), Login: login, Hubs: []string{h.toA.Addr()}})
+	s, err := embed.Leaf(t.Context(), embed.LeafConfig{Node: "e1", Login: login, Hubs: []string{h.toA.Addr()}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -75,7 +75,7 @@ type Node struct {
 	Binary       string          `json:"binary,omitempty"`
 	Attested     time.Time       `json:"attested,omitzero"` // the hub's receipt
 	Away         bool            `json:"away"`
-	// Lease is when the node, away, falls to on_stale at the latest: its last
+	// StopsBy is when the node, away, falls to on_stale at the latest: its last
 	// attestation and the longest lease of the release in force.
 	StopsBy    time.Time `json:"stops_by,omitzero"`
 	Refused    string    `json:"refused,omitempty"`
@@ -107,8 +107,8 @@ type Kill struct {
 	Reason  string       `json:"reason"`
 	By      []string     `json:"by"`
 	Created time.Time    `json:"created"`
-	// Confirmed are the nodes whose attested kill set is the hub's own, or holds
-	// as many; NotConfirmed the others.
+	// Confirmed are the nodes whose attested kill set is the very one that the
+	// regions hold; NotConfirmed the others.
 	Confirmed    int            `json:"confirmed"`
 	NotConfirmed []NotConfirmed `json:"not_confirmed"`
 }
@@ -203,14 +203,13 @@ func (f *Fleet) activated(e *bundle.SignedEnrolment, target *Release, stored []S
 }
 
 func (f *Fleet) node(a *Attested) Node {
-	n := Node{Name: a.Node.Node, Labels: a.Node.Labels, Away: a.Away, Attested: a.At, Distrusted: a.Distrusted, HeartbeatAge: -1, Propagation: -1}
+	n := Node{Name: a.Node.Node, Region: a.Node.Labels["region"], Labels: a.Node.Labels, Away: a.Away, Attested: a.At, Distrusted: a.Distrusted, HeartbeatAge: -1, Propagation: -1}
 	t := a.Attestation
 	if t == nil {
 		return n
 	}
 	n.Epoch, n.Fallback, n.Ring, n.Staleness, n.Refused = t.Epoch, t.Fallback, t.Ring, t.Staleness, t.Refused
 	n.Vectors, n.Second, n.KillCount = t.Vectors, t.Second, t.KillCount
-	n.Region = a.Node.Labels["region"]
 	n.Journal = Journal{Boot: t.Boot, Seq: t.Journal}
 	if !t.Enforced.IsZero() {
 		n.Digest = t.Enforced.String()

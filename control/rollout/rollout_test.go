@@ -224,3 +224,18 @@ func TestHaltedByManyLines(t *testing.T) {
 		}
 	}
 }
+
+// Next leaves the order that it follows as it was: it is the stored one.
+func TestNextLeavesCurrent(t *testing.T) {
+	rel := &bundle.SignedRelease{Release: bundle.Release{Tenant: "acme", Epoch: 7, Rings: []bundle.Ring{{Name: "one", Percent: 50}, {Name: "all", Percent: 100}}}}
+	rel.Digest = wire.Sum([]byte("release"))
+	current := rollout.First(rel)
+	var nodes []rollout.Node
+	for i := range 20 {
+		nodes = append(nodes, rollout.Node{Name: strconv.Itoa(i), Attestation: &audit.Attestation{Enforced: rel.Digest}})
+	}
+	next := rollout.Next(rel, &current, nodes, time.Now())
+	if next == nil || next.Rings[1] != bundle.PhaseActive || current.Rings[1] != bundle.PhaseWaiting || current.Serial != 1 {
+		t.Errorf("after %+v: %+v", current, next)
+	}
+}

@@ -220,7 +220,7 @@ func (h *Hub) operations() http.Handler {
 }
 
 // Ready returns why the region cannot be used through this server, or nil: every
-// tenant's streams are there and its gate is open.
+// tenant's streams are there, and its gate is opening.
 func (h *Hub) Ready() error {
 	for _, t := range h.tenants {
 		if err := t.ready(); err != nil {
@@ -356,7 +356,7 @@ func (h *Hub) Close() error {
 	return errors.Join(errs...)
 }
 
-// opened reports what has happened once.
+// opened is why something is not open yet, nil when it is.
 type opened struct{ err atomic.Pointer[error] }
 
 func (o *opened) set(err error) { o.err.Store(&err) }

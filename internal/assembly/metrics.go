@@ -34,7 +34,7 @@ func metricsHandler(c prometheus.Collector) http.Handler {
 // The metrics of a hub server, one set for each tenant.
 var (
 	hubLeading   = describe(prometheus.GaugeValue, "hub_leading", "1 if this hub server leads the region for the tenant.", "tenant", "region")
-	hubReady     = describe(prometheus.GaugeValue, "hub_ready", "1 if the tenant's streams are there and its gate is open.", "tenant", "region")
+	hubReady     = describe(prometheus.GaugeValue, "hub_ready", "1 if the tenant's streams are there.", "tenant", "region")
 	fleetNodes   = describe(prometheus.GaugeValue, "fleet_nodes", "Enrolled nodes by what they enforce: in_force, other or away.", "tenant", "region", "state")
 	fleetEpoch   = describe(prometheus.GaugeValue, "fleet_epoch", "Epoch of the release that every node should enforce.", "tenant", "region")
 	fleetWorst   = describe(prometheus.GaugeValue, "fleet_propagation_worst_seconds", "From the storing of the release in force to the last node's first attestation; -1 if unknown.", "tenant", "region")

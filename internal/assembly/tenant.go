@@ -185,12 +185,7 @@ func (t *tenant) create(ctx context.Context) bool {
 	return false
 }
 
-func (t *tenant) ready() error {
-	if err := t.state.get(); err != nil {
-		return err
-	}
-	return nil
-}
+func (t *tenant) ready() error { return t.state.get() }
 
 func (t *tenant) close() {
 	if t.conn == nil {

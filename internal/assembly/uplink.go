@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"path/filepath"
 	"time"
 
 	"golang.org/x/mod/sumdb/note"
@@ -82,7 +81,7 @@ func newUplink(ctx context.Context, cfg EdgeConfig) (_ *uplink, err error) {
 			tls = &auth.TLSFiles{CA: cfg.NATS.CA}
 		}
 		u.server, err = embed.Leaf(ctx, embed.LeafConfig{
-			Node: cfg.Node, Tenant: cfg.Tenant, Creds: cfg.NATS.Creds, TLS: tls, Dir: filepath.Join(cfg.Dir, "nats"),
+			Node: cfg.Node, Tenant: cfg.Tenant, Creds: cfg.NATS.Creds, TLS: tls,
 			Host: cfg.NATS.Host, ClientPort: cfg.NATS.Port, Workloads: cfg.NATS.Workloads, Hubs: hubs, Log: cfg.Log,
 		})
 		if err != nil {

@@ -135,7 +135,7 @@ func (w *world) startEdge() {
 		hubs = append(hubs, r.link.Addr())
 	}
 	var err error
-	w.edge, err = embed.Leaf(w.t.Context(), embed.LeafConfig{Node: node, Dir: filepath.Join(w.dir, "leaf"), Login: login, Hubs: hubs})
+	w.edge, err = embed.Leaf(w.t.Context(), embed.LeafConfig{Node: node, Login: login, Hubs: hubs})
 	w.must(err)
 	w.conn, err = bus.Connect(w.t.Context(), bus.Config{Server: w.edge})
 	w.must(err)

@@ -175,7 +175,7 @@ func TestFollowBeginsAnewWithAnotherStream(t *testing.T) {
 		}
 	}
 	port := h.LeafAddr()
-	edge, err := embed.Leaf(ctx, embed.LeafConfig{Node: "e1", Dir: t.TempDir(), Login: login, Hubs: []string{port}})
+	edge, err := embed.Leaf(ctx, embed.LeafConfig{Node: "e1", Login: login, Hubs: []string{port}})
 	if err != nil {
 		t.Fatal(err)
 	}

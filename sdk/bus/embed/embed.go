@@ -116,9 +116,7 @@ type LeafConfig struct {
 	// RebuildAfter is how long the link may be down while a hub answers before
 	// the server is built anew; 0 is 15 s. It doubles each time, up to 16 times.
 	RebuildAfter time.Duration
-	// Dir is not used.
-	Dir string
-	Log *slog.Logger
+	Log          *slog.Logger
 }
 
 // A User of an edge's own server.

@@ -58,7 +58,7 @@ func TestDomainsAndSubjectsCrossTheLeafsBothWays(t *testing.T) {
 	a := hub(t, embed.HubConfig{Region: "ra", Websocket: true})
 	toA := proxy(t, a.LeafAddr())
 	b := hub(t, embed.HubConfig{Region: "rb", Join: toA.Addr()})
-	edge, err := embed.Leaf(ctx, embed.LeafConfig{Node: "e1", Dir: t.TempDir(), Login: login, Hubs: []string{toA.Addr(), b.LeafAddr()}})
+	edge, err := embed.Leaf(ctx, embed.LeafConfig{Node: "e1", Login: login, Hubs: []string{toA.Addr(), b.LeafAddr()}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -121,7 +121,7 @@ func TestWrongPasswordIsRefused(t *testing.T) {
 	}
 	c.Close()
 	edge, err := embed.Leaf(t.Context(), embed.LeafConfig{
-		Node: "e1", Dir: t.TempDir(), Login: embed.Login{Tenant: "acme", User: "u", Password: "other"}, Hubs: []string{a.LeafAddr()}})
+		Node: "e1", Login: embed.Login{Tenant: "acme", User: "u", Password: "other"}, Hubs: []string{a.LeafAddr()}})
 	if err != nil {
 		t.Fatal(err)
 	}
