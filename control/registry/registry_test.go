@@ -264,3 +264,22 @@ func TestAddRefuses(t *testing.T) {
 		t.Error("junk was taken")
 	}
 }
+
+// A node's word counts only while its own time is near its receipt: whoever stole
+// its credentials, but not its log key, may send an old one again for ever.
+func TestAnOldWordSentAgain(t *testing.T) {
+	w := newWorld(t)
+	w.enrol("a", 1, false)
+	d := w.publish(1, began)
+	w.attest("a", began, enforcing(d, 1))
+	for _, c := range []struct {
+		late  time.Duration
+		nodes int
+	}{{50 * time.Second, 1}, {2 * time.Minute, 0}, {-2 * time.Minute, 0}} {
+		w.attestations["a"][0].At = began.Add(c.late)
+		v := w.view(began.Add(c.late))
+		if v.InForce.Nodes != c.nodes || (v.Nodes[0].Distrusted == "") != (c.nodes == 1) {
+			t.Errorf("received %v after it was said: %+v, %+v", c.late, v.InForce, v.Nodes[0])
+		}
+	}
+}
