@@ -484,7 +484,7 @@ func (n *Node) discard(env []byte, why error) {
 	}
 	n.mu.Unlock()
 	if !told {
-		n.log.Warn("document refused", "type", bundle.Type(env), "reason", why.Error())
+		n.warnings.Warn(n.log, "document refused", "type", bundle.Type(env), "reason", why.Error())
 	}
 }
 

@@ -3,11 +3,14 @@ package edge_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"log/slog"
 	"math"
 	"os"
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -463,3 +466,24 @@ func TestSerialsOfARevokedKey(t *testing.T) {
 		t.Errorf("by the new key: %v", state)
 	}
 }
+
+// What somebody who may publish, and sign nothing, sends does not fill the log.
+func TestNoLogFlood(t *testing.T) {
+	w := newWorld(t)
+	w.put(w.release(1, w.publish(says(policy.Allow, 1))))
+	var out lines
+	n := w.start(func(c *edge.Config) { c.Log = slog.New(slog.NewTextHandler(&out, nil)) })
+	n.waitEpoch(1)
+	for i := range 2000 {
+		typ := []string{bundle.KillType, bundle.HeartbeatType, bundle.ReleaseType, bundle.OrderType, bundle.TrustRootType}[i%5]
+		n.Deliver(fmt.Appendf(nil, `{"payloadType":%q,"payload":"o2Fh","signatures":[{"keyid":"%016x","sig":"AAAA"}]}`, typ, i))
+	}
+	if got := out.count.Load(); got > 100 {
+		t.Errorf("%d lines of log", got)
+	}
+}
+
+// lines counts what is written, a line at a time.
+type lines struct{ count atomic.Int64 }
+
+func (l *lines) Write(b []byte) (int, error) { l.count.Add(1); return len(b), nil }
