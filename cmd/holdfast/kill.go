@@ -155,7 +155,7 @@ func (e *env) stop(ctx context.Context, which *fleetFlags, f *killFlags, sign fu
 	}
 	v, err := e.confirmed(ctx, admin, f.wait)
 	if err != nil {
-		return err
+		return checkFailed("%s: the hubs have it; whether nodes obey was not seen (holdfast kill list): %w", digest, err)
 	}
 	if f.asJSON {
 		err = e.printJSON(map[string]any{"digest": digest.String(), "kills": v.Kills, "nodes": len(v.Nodes), "not_confirmed": v.NotConfirmed, "ms": time.Since(began).Milliseconds()})
@@ -192,11 +192,11 @@ func (e *env) printConfirmed(v registry.View, took time.Duration) error {
 	missing := v.NotConfirmed
 	p.line("confirmed by %d of %d nodes after %s", len(v.Nodes)-len(missing), len(v.Nodes), took.Round(time.Millisecond))
 	for _, n := range missing {
-		by := "an unknown time: it was never heard"
-		if !n.StopsBy.IsZero() {
-			by = n.StopsBy.Format(time.RFC3339)
+		if n.StopsBy.IsZero() {
+			p.line("  NOT CONFIRMED %s; nothing says that it stops: it was never heard, or is heard and holds other kills; its log says why", n.Node)
+			continue
 		}
-		p.line("  NOT CONFIRMED %s; it has stopped by itself by %s", n.Node, by)
+		p.line("  NOT CONFIRMED %s; it has stopped by itself by %s", n.Node, n.StopsBy.Format(time.RFC3339))
 	}
 	return p.err
 }
@@ -207,10 +207,11 @@ func (e *env) killList(ctx context.Context, which *fleetFlags, asJSON bool) erro
 		return err
 	}
 	defer admin.Close()
-	v, _, err := admin.View(ctx)
+	v, state, err := admin.View(ctx)
 	if err != nil {
 		return &exitError{code: exitCheck, err: err}
 	}
+	e.warnForeign(state)
 	if asJSON {
 		return e.printJSON(map[string]any{"kills": v.Kills})
 	}

@@ -283,3 +283,26 @@ func TestAnOldWordSentAgain(t *testing.T) {
 		}
 	}
 }
+
+// A node that is heard and holds other kills is not said to stop by itself: its
+// lease is renewed. One that knows of fewer than the heartbeats is: it is not.
+func TestWhoDoesNotObeyAndDoesNotStop(t *testing.T) {
+	w := newWorld(t)
+	w.enrol("a", 1, false)
+	d := w.publish(1, began)
+	env, err := bundle.SignKill(&bundle.Kill{Tenant: tenant, Scope: bundle.ScopeAll, Reason: "drill", Created: began.UnixNano()}, w.keys[bundle.RoleKill])
+	w.signed(env, err, began)
+	for count, stops := range map[uint64]bool{0: true, 1: false} {
+		w.attest("a", began, func(a *audit.Attestation) {
+			enforcing(d, 1)(a)
+			a.Kills, a.KillCount = wire.Sum([]byte("others")), count
+		})
+		n := w.view(began).NotConfirmed
+		if len(n) != 1 || n[0].StopsBy.IsZero() == stops {
+			t.Errorf("of %d kills: %+v", count, n)
+		}
+	}
+	if n := w.view(began.Add(time.Minute)).NotConfirmed; len(n) != 1 || n[0].StopsBy.IsZero() {
+		t.Errorf("away: %+v", n)
+	}
+}

@@ -226,6 +226,13 @@ func (s *KillSet) AddLift(l *SignedLift) (bool, error) {
 
 func (s *KillSet) len() int { return len(s.kills) + len(s.lifts) }
 
+// HasKill reports whether a kill is in the set, lifted or not.
+func (s *KillSet) HasKill(d wire.Digest) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.kills[d] != nil
+}
+
 // Len is the number of kills and lifts.
 func (s *KillSet) Len() int {
 	s.mu.Lock()
