@@ -152,7 +152,7 @@ func contextAddCommand(e *env) *cobra.Command {
 	c.Flags().StringArrayVar(&entry.Regions, "region", nil, "name of a region; may be repeated, the preferred one first")
 	c.Flags().StringVar(&entry.Creds, "creds", "", "file with an operator's credentials")
 	c.Flags().StringVar(&entry.CA, "ca", "", "certificate that verifies the servers (default: the system's)")
-	c.Flags().StringVar(&entry.Root, "root", "", "trust root of the tenant; newer versions are taken from the hubs")
+	c.Flags().StringVar(&entry.Root, "root", "", "first trust root of the tenant; newer versions are taken from the hubs, and what keys signed that were rotated out is verified by the older ones")
 	c.Flags().BoolVar(&entry.NoDomain, "no-domain", false, "the servers have no JetStream domain")
 	return c
 }

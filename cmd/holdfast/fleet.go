@@ -50,6 +50,7 @@ func (e *env) showFleet(ctx context.Context, admin *assembly.Admin, asJSON bool)
 	if err != nil {
 		return &exitError{code: exitCheck, err: err}
 	}
+	e.warnForeign(s)
 	if asJSON {
 		err = e.printJSON(v)
 	} else {
@@ -77,6 +78,15 @@ func (e *env) watchFleet(ctx context.Context, admin *assembly.Admin, asJSON bool
 		}
 	}
 	return nil
+}
+
+// warnForeign says that nodes or kills were left out: who begins with a trust root
+// from after a rotation would else take a fleet for smaller, and for less stopped,
+// than it is.
+func (e *env) warnForeign(s *assembly.State) {
+	if s.Foreign > 0 {
+		fmt.Fprintf(e.stderr, "holdfast: LEFT OUT: %d enrolments, kills or lifts by keys that no trust root from yours on names; if a key was rotated, begin with the fleet's first trust root\n", s.Foreign)
+	}
 }
 
 // printFleet writes the sentence first: it is what people come for.

@@ -13,7 +13,6 @@ import (
 	"github.com/holdfast-policy/holdfast/control/registry"
 	"github.com/holdfast-policy/holdfast/internal/assembly"
 	"github.com/holdfast-policy/holdfast/sdk/bundle"
-	"github.com/holdfast-policy/holdfast/sdk/bus"
 	"github.com/holdfast-policy/holdfast/sdk/wire"
 )
 
@@ -151,15 +150,12 @@ func (e *env) stop(ctx context.Context, which *fleetFlags, f *killFlags, sign fu
 	}
 	began := time.Now()
 	digest, err := admin.Kill(ctx, envelope)
-	if errors.Is(err, assembly.ErrNoRegion) || errors.Is(err, bus.ErrUnreachable) {
-		return &exitError{code: exitCheck, err: err}
-	}
 	if err != nil {
 		return err
 	}
 	v, err := e.confirmed(ctx, admin, f.wait)
 	if err != nil {
-		return checkFailed("%s is stored, but nobody says who obeys: %w", digest, err)
+		return checkFailed("%s: the hubs have it; whether nodes obey was not seen (holdfast kill list): %w", digest, err)
 	}
 	if f.asJSON {
 		err = e.printJSON(map[string]any{"digest": digest.String(), "kills": v.Kills, "nodes": len(v.Nodes), "not_confirmed": v.NotConfirmed, "ms": time.Since(began).Milliseconds()})
@@ -196,11 +192,11 @@ func (e *env) printConfirmed(v registry.View, took time.Duration) error {
 	missing := v.NotConfirmed
 	p.line("confirmed by %d of %d nodes after %s", len(v.Nodes)-len(missing), len(v.Nodes), took.Round(time.Millisecond))
 	for _, n := range missing {
-		by := "an unknown time: it was never heard"
-		if !n.StopsBy.IsZero() {
-			by = n.StopsBy.Format(time.RFC3339)
+		if n.StopsBy.IsZero() {
+			p.line("  NOT CONFIRMED %s; nothing says that it stops: it was never heard, or is heard and holds other kills; its log says why", n.Node)
+			continue
 		}
-		p.line("  NOT CONFIRMED %s; it has stopped by itself by %s", n.Node, by)
+		p.line("  NOT CONFIRMED %s; it has stopped by itself by %s", n.Node, n.StopsBy.Format(time.RFC3339))
 	}
 	return p.err
 }
@@ -211,10 +207,11 @@ func (e *env) killList(ctx context.Context, which *fleetFlags, asJSON bool) erro
 		return err
 	}
 	defer admin.Close()
-	v, _, err := admin.View(ctx)
+	v, state, err := admin.View(ctx)
 	if err != nil {
 		return &exitError{code: exitCheck, err: err}
 	}
+	e.warnForeign(state)
 	if asJSON {
 		return e.printJSON(map[string]any{"kills": v.Kills})
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/holdfast-policy/holdfast/sdk/audit"
+	"github.com/holdfast-policy/holdfast/sdk/bundle"
 	"github.com/holdfast-policy/holdfast/sdk/bus"
 	"github.com/holdfast-policy/holdfast/sdk/bus/auth"
 	"github.com/holdfast-policy/holdfast/sdk/wire"
@@ -61,22 +62,25 @@ var ErrBusy = errors.New("region is busy")
 
 // A Gate answers the edges and readers of one tenant for a region, each into its
 // own inbox and for its own name only. Every hub server runs one; of those, one
-// answers each question. It verifies no signatures.
+// answers each question. It verifies no signatures, but those of releases whose
+// epochs it counts.
 type Gate struct {
 	region Region
 	name   string
 	log    *slog.Logger
 	blobs  cache
 	keep   int // bytes of objects' data in memory
+	first  *bundle.TrustRoot
 
 	mu      sync.Mutex // guards what follows
 	objects []Object   // of the region's stream, in its order; the oldest without data
 	size    int        // of the data
 	bare    int        // how many have none
-	epochs  []uint64   // of the releases, rising
-	stream  string     // which stream that is
-	head    uint64     // its last sequence read
-	ready   bool       // everything that was there at the start was read
+	epochs  []uint64   // of the releases that verify, rising
+	root    *bundle.TrustRoot
+	stream  string // which stream that is
+	head    uint64 // its last sequence read
+	ready   bool   // everything that was there at the start was read
 	asking  map[string]int
 }
 
@@ -84,6 +88,12 @@ type Gate struct {
 func NewGate(r Region, log *slog.Logger) *Gate {
 	return &Gate{region: r, name: rand.Text(), log: log, asking: map[string]int{}, blobs: cache{max: cacheBytes}, keep: objectBytes}
 }
+
+// Believe has the gate count the epochs of those releases only that the trust
+// root, or one that follows it in the stream, verifies: who may publish, and may
+// sign nothing, would else make the gate keep back the true ones as too old. It
+// is called before Run; a gate that believes in no root counts every release.
+func (g *Gate) Believe(root *bundle.TrustRoot) { g.first, g.root = root, root }
 
 // Run answers until ctx ends, and returns its error, or the first one of
 // subscribing.
@@ -145,7 +155,7 @@ func (g *Gate) begin(created time.Time) {
 	defer g.mu.Unlock()
 	if id := created.UTC().Format(time.RFC3339Nano); id != g.stream {
 		g.stream, g.objects, g.head, g.ready = id, nil, 0, false
-		g.size, g.bare, g.epochs = 0, 0, nil
+		g.size, g.bare, g.epochs, g.root = 0, 0, nil, g.first
 	}
 }
 
@@ -168,8 +178,13 @@ func (g *Gate) add(group []bus.Msg) error {
 		if len(g.objects) >= maxObjects {
 			return fmt.Errorf("more than %d signed objects", maxObjects)
 		}
+		if g.root != nil && o.part(0) == kindRoot {
+			if next, err := g.root.OpenNext(o.Data); err == nil {
+				g.root = next
+			}
+		}
 		g.objects, g.head, g.size = append(g.objects, o), o.Seq, g.size+len(o.Data)
-		if epoch, ok := number(o.part(1)); ok && o.part(0) == kindRelease {
+		if epoch, ok := number(o.part(1)); ok && o.part(0) == kindRelease && g.believes(o.Data, epoch) {
 			at, _ := slices.BinarySearch(g.epochs, epoch)
 			g.epochs = slices.Insert(g.epochs, at, epoch)
 		}
@@ -179,6 +194,15 @@ func (g *Gate) add(group []bus.Msg) error {
 		g.objects[g.bare].Data = nil
 	}
 	return nil
+}
+
+// believes reports whether an envelope is a release of the epoch. The lock is held.
+func (g *Gate) believes(envelope []byte, epoch uint64) bool {
+	if g.root == nil {
+		return true
+	}
+	r, err := g.root.ReopenRelease(envelope)
+	return err == nil && r.Epoch == epoch
 }
 
 // knows reports whether the region has a release of that epoch.

@@ -10,15 +10,17 @@ import (
 	"testing"
 	"time"
 
+	"github.com/holdfast-policy/holdfast/sdk/bundle"
 	"github.com/holdfast-policy/holdfast/sdk/bus"
 	"github.com/holdfast-policy/holdfast/sdk/bus/auth"
 	"github.com/holdfast-policy/holdfast/sdk/bus/embed"
+	"github.com/holdfast-policy/holdfast/sdk/policy"
 	"github.com/holdfast-policy/holdfast/sdk/wire"
 )
 
 // gate starts a region of one server with a gate that keeps so many bytes in
 // memory, and returns an edge's connection.
-func gate(t *testing.T, keep int) (Region, *Gate, *bus.Conn) {
+func gate(t *testing.T, keep int, root *bundle.TrustRoot) (Region, *Gate, *bus.Conn) {
 	t.Helper()
 	login := embed.Login{Tenant: "acme", User: "u", Password: "p"}
 	s, err := embed.Hub(t.Context(), embed.HubConfig{Region: "ra", Dir: t.TempDir(), Login: login})
@@ -40,6 +42,9 @@ func gate(t *testing.T, keep int) (Region, *Gate, *bus.Conn) {
 	}
 	g := NewGate(r, slog.New(slog.DiscardHandler))
 	g.keep = keep
+	if root != nil {
+		g.Believe(root)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { defer close(done); g.Run(ctx) }()
@@ -50,7 +55,7 @@ func gate(t *testing.T, keep int) (Region, *Gate, *bus.Conn) {
 // Data that the gate does not keep is read again, and nothing is left out or
 // comes twice, however many answers it takes.
 func TestGateGivesWhatItDoesNotKeep(t *testing.T) {
-	r, g, edge := gate(t, 100_000)
+	r, g, edge := gate(t, 100_000, nil)
 	const n = 40
 	for i := range n {
 		d := wire.Sum(fmt.Append(nil, i))
@@ -96,7 +101,7 @@ func TestGateGivesWhatItDoesNotKeep(t *testing.T) {
 // A node gets the newest releases and their orders only, all kills, and may not
 // make up epochs.
 func TestGateGivesTheNewestReleases(t *testing.T) {
-	r, g, edge := gate(t, objectBytes)
+	r, g, edge := gate(t, objectBytes, nil)
 	ctx := t.Context()
 	const n = epochsGiven + 6
 	for i := range n {
@@ -152,5 +157,53 @@ func TestGateGivesTheNewestReleases(t *testing.T) {
 		if err != nil || a.Status != statusBad {
 			t.Errorf("%s: %q, %v", junk, a.Status, err)
 		}
+	}
+}
+
+// Who may publish and sign nothing cannot have the gate keep back the releases
+// that people signed, as too old.
+func TestGateCountsSignedReleases(t *testing.T) {
+	var keys []*bundle.PrivateKey
+	var public []bundle.Key
+	for _, role := range []bundle.Role{bundle.RoleRoot, bundle.RoleAuthor, bundle.RoleApprover} {
+		k, err := bundle.GenerateKey(role, "p"+string(role))
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys, public = append(keys, k), append(public, k.Key)
+	}
+	root := bundle.NewTrustRoot("acme", time.Now().Add(time.Hour), public...)
+	signed, err := bundle.SignRelease(&bundle.Release{
+		Tenant: "acme", Epoch: 1, Fallback: bundle.FallbackNone,
+		Points: []bundle.Point{{Name: "custom", Durability: policy.Synced, Packages: []bundle.PackageRef{{Name: "p", Digest: wire.Sum(nil), Size: 1}}}},
+	}, keys[1:]...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, g, edge := gate(t, objectBytes, root)
+	if err := r.PublishRelease(t.Context(), 1, signed); err != nil {
+		t.Fatal(err)
+	}
+	const n = epochsGiven + 6
+	for i := range n {
+		junk := []byte("junk")
+		if i%2 == 0 {
+			junk = signed // of another epoch than its name
+		}
+		if err := r.PublishRelease(t.Context(), uint64(i+1000), junk); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for end := time.Now().Add(10 * time.Second); g.last() < n+1; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the gate does not read")
+		}
+	}
+	items, _, err := up(edge, "acme", "ra", "e1").list(t.Context(), askObjects, "")
+	if err != nil || !slices.ContainsFunc(items, func(i item) bool { return i.Name == "rel.1" }) {
+		t.Errorf("%d objects without the release: %v", len(items), err)
+	}
+	if !g.knows(1) || g.knows(1000) || g.knows(1001) {
+		t.Error("epochs that nobody signed")
 	}
 }

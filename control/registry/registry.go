@@ -6,6 +6,7 @@ package registry
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -23,6 +24,11 @@ const AttestEvery = 2 * time.Second
 
 // awayAfter is how old an attestation may be and still count.
 const awayAfter = 3 * AttestEvery
+
+// clockSlack is how far a node's clock may be from the hub's. An attestation
+// whose own time is further from its receipt counts for nothing: whoever stole a
+// node's credentials, but not its log key, could send an old one again for ever.
+const clockSlack = time.Minute
 
 // A Stored is something that a hub holds, with the time of its receipt.
 type Stored struct {
@@ -192,6 +198,10 @@ func (f *Fleet) Attested(attestations map[string][]Stored, now time.Time) []Atte
 			a, err := f.open(s.Data, e)
 			if err != nil {
 				n.Distrusted, distrusted = err.Error(), later(distrusted, s.At)
+				continue
+			}
+			if d := s.At.Sub(time.Unix(0, a.Time)).Round(time.Second); d.Abs() > clockSlack {
+				n.Distrusted = fmt.Sprintf("said %s, by the node's clock, before a hub received it: somebody sent it again, or a clock is wrong", d)
 				continue
 			}
 			if n.Attestation == nil || fresher(a, s.At, &n) {

@@ -264,3 +264,45 @@ func TestAddRefuses(t *testing.T) {
 		t.Error("junk was taken")
 	}
 }
+
+// A node's word counts only while its own time is near its receipt: whoever stole
+// its credentials, but not its log key, may send an old one again for ever.
+func TestAnOldWordSentAgain(t *testing.T) {
+	w := newWorld(t)
+	w.enrol("a", 1, false)
+	d := w.publish(1, began)
+	w.attest("a", began, enforcing(d, 1))
+	for _, c := range []struct {
+		late  time.Duration
+		nodes int
+	}{{50 * time.Second, 1}, {2 * time.Minute, 0}, {-2 * time.Minute, 0}} {
+		w.attestations["a"][0].At = began.Add(c.late)
+		v := w.view(began.Add(c.late))
+		if v.InForce.Nodes != c.nodes || (v.Nodes[0].Distrusted == "") != (c.nodes == 1) {
+			t.Errorf("received %v after it was said: %+v, %+v", c.late, v.InForce, v.Nodes[0])
+		}
+	}
+}
+
+// A node that is heard and holds other kills is not said to stop by itself: its
+// lease is renewed. One that knows of fewer than the heartbeats is: it is not.
+func TestWhoDoesNotObeyAndDoesNotStop(t *testing.T) {
+	w := newWorld(t)
+	w.enrol("a", 1, false)
+	d := w.publish(1, began)
+	env, err := bundle.SignKill(&bundle.Kill{Tenant: tenant, Scope: bundle.ScopeAll, Reason: "drill", Created: began.UnixNano()}, w.keys[bundle.RoleKill])
+	w.signed(env, err, began)
+	for count, stops := range map[uint64]bool{0: true, 1: false} {
+		w.attest("a", began, func(a *audit.Attestation) {
+			enforcing(d, 1)(a)
+			a.Kills, a.KillCount = wire.Sum([]byte("others")), count
+		})
+		n := w.view(began).NotConfirmed
+		if len(n) != 1 || n[0].StopsBy.IsZero() == stops {
+			t.Errorf("of %d kills: %+v", count, n)
+		}
+	}
+	if n := w.view(began.Add(time.Minute)).NotConfirmed; len(n) != 1 || n[0].StopsBy.IsZero() {
+		t.Errorf("away: %+v", n)
+	}
+}

@@ -113,7 +113,8 @@ type Kill struct {
 	NotConfirmed []NotConfirmed `json:"not_confirmed"`
 }
 
-// NotConfirmed is a node that has not said that it obeys, and when it stops by itself.
+// NotConfirmed is a node that has not said that it obeys, and when it stops by
+// itself; zero when that is not known, or when it will not.
 type NotConfirmed struct {
 	Node    string    `json:"node"`
 	StopsBy time.Time `json:"stops_by,omitzero"`
@@ -336,7 +337,9 @@ func (f *Fleet) notConfirmed(attested []Attested) (missing []NotConfirmed, confi
 			continue
 		}
 		n := NotConfirmed{Node: a.Node.Node}
-		if a.Attestation != nil {
+		// A node that is heard stops by itself only while heartbeats renew no lease of
+		// it: when it knows of fewer kills than they do.
+		if a.Attestation != nil && (a.Away || a.Attestation.KillCount < uint64(f.kills.Len())) {
 			n.StopsBy = f.stopsBy(a)
 		}
 		missing = append(missing, n)

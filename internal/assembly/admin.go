@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/holdfast-policy/holdfast/control/jetstream"
@@ -63,12 +64,16 @@ func (a *Admin) Tenant() string { return a.cfg.Tenant }
 
 // State is what the regions hold, verified, at one time.
 type State struct {
-	Fleet        *registry.Fleet
-	At           time.Time
-	Unreachable  []string // regions that did not answer
-	attestations map[string][]registry.Stored
-	activations  map[string][]registry.Stored // of the target's epoch
-	cosigned     map[string]cosigned
+	Fleet       *registry.Fleet
+	At          time.Time
+	Unreachable []string // regions that did not answer
+	// Foreign are the enrolments, kills and lifts that were left out because no
+	// trust root from the one of the configuration on names their keys.
+	Foreign        int
+	foreign, taken map[wire.Digest]bool // envelopes
+	attestations   map[string][]registry.Stored
+	activations    map[string][]registry.Stored // of the target's epoch
+	cosigned       map[string]cosigned
 }
 
 // cosigned is what regions' receipts say of a boot, unverified: the highest and
@@ -80,6 +85,7 @@ func (a *Admin) Read(ctx context.Context) (*State, error) {
 	s := &State{
 		Fleet: registry.NewFleet(a.cfg.Root), attestations: map[string][]registry.Stored{},
 		activations: map[string][]registry.Stored{}, cosigned: map[string]cosigned{},
+		foreign: map[wire.Digest]bool{}, taken: map[wire.Digest]bool{},
 	}
 	var errs []error
 	first := map[uint64]map[string][]registry.Stored{}
@@ -91,6 +97,11 @@ func (a *Admin) Read(ctx context.Context) (*State, error) {
 	}
 	if len(errs) == len(a.regions) {
 		return nil, fmt.Errorf("%w: %w", ErrNoRegion, errors.Join(errs...))
+	}
+	for sum := range s.foreign { // another region may have stored it before its key was revoked
+		if !s.taken[sum] {
+			s.Foreign++
+		}
 	}
 	s.At = time.Now()
 	if t := s.Fleet.Target(); t != nil && first[t.Epoch] != nil {
@@ -104,8 +115,14 @@ func (s *State) read(ctx context.Context, r jetstream.Region, first map[uint64]m
 	if err != nil {
 		return err
 	}
-	for _, o := range objects {
-		_ = s.Fleet.Add(o.Data, o.At) // what is not believed is not there
+	for _, o := range objects { // what is not believed is not there
+		err, sum := s.Fleet.Add(o.Data, o.At), wire.Sum(o.Data)
+		switch kind := bundle.Type(o.Data); {
+		case err == nil:
+			s.taken[sum] = true
+		case errors.Is(err, bundle.ErrUnknownKey) && slices.Contains([]string{bundle.EnrolmentType, bundle.KillType, bundle.LiftType}, kind):
+			s.foreign[sum] = true
+		}
 	}
 	return r.StoredAttestations(ctx, func(node string, isFirst bool, epoch uint64, msg []byte, at time.Time) {
 		into := s.attestations
@@ -216,7 +233,8 @@ func (a *Admin) Publish(ctx context.Context, envelope []byte, packages ...[]byte
 	return region, s, err
 }
 
-// Kill hands a kill or a lift to every region that answers.
+// Kill hands a kill or a lift to every region that answers. A lift of a kill that
+// no region holds is refused: who mistypes a digest must not believe it lifted.
 func (a *Admin) Kill(ctx context.Context, envelope []byte) (digest wire.Digest, err error) {
 	state, err := a.Read(ctx)
 	if err != nil {
@@ -226,6 +244,11 @@ func (a *Admin) Kill(ctx context.Context, envelope []byte) (digest wire.Digest, 
 		l, err := state.Fleet.Root().OpenLift(envelope)
 		if err != nil {
 			return digest, err
+		}
+		for _, d := range l.Kills {
+			if !state.Fleet.Kills().HasKill(d) {
+				return digest, fmt.Errorf("no kill %s: nothing would be lifted; holdfast kill list prints what there is", d.Hex())
+			}
 		}
 		return l.Digest, a.everywhere(func(r jetstream.Region) error { return r.PutLift(ctx, l.Digest, envelope) })
 	}

@@ -97,14 +97,6 @@ func RetireNode(l Layout, node string, key *bundle.PrivateKey) (envelope []byte,
 	if err != nil {
 		return nil, "", fmt.Errorf("%s is not the folder of a fleet: %w", l.Dir, err)
 	}
-	rootEnvelope, err := os.ReadFile(l.TrustRoot())
-	if err != nil {
-		return nil, "", err
-	}
-	root, err := bundle.OpenTrustRoot(rootEnvelope, time.Now())
-	if err != nil {
-		return nil, "", err
-	}
 	last, err := os.ReadFile(l.Enrolment(node))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, "", fmt.Errorf("node %s was never enrolled from %s", node, l.Dir)
@@ -112,11 +104,13 @@ func RetireNode(l Layout, node string, key *bundle.PrivateKey) (envelope []byte,
 	if err != nil {
 		return nil, "", err
 	}
-	e, err := root.OpenEnrolment(last)
+	// It is this folder's own, and the key that signed it may have been rotated in,
+	// or out, since the folder's trust root.
+	e, err := bundle.UnverifiedEnrolment(last)
 	if err != nil {
 		return nil, "", err
 	}
-	next := e.Enrolment
+	next := *e
 	next.Serial, next.Retired, next.Created = e.Serial+1, true, time.Now().UnixNano()
 	if envelope, err = bundle.SignEnrolment(&next, key); err != nil {
 		return nil, "", err

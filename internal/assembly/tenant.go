@@ -154,6 +154,7 @@ func (t *tenant) run(ctx context.Context) {
 		})
 	}
 	gate := jetstream.NewGate(t.region, t.log)
+	gate.Believe(t.cfg.Root)
 	keep("gate", func() error { return gate.Run(ctx) })
 	keep("ledger", func() error { return t.ledger.Run(ctx) })
 	keep("lead", func() error { return t.lead.Run(ctx) })

@@ -110,6 +110,7 @@ type Node struct {
 	enrolment *bundle.SignedEnrolment
 	unknown   [][]byte // documents that a newer trust root may verify
 	discarded map[string]bool
+	warnings  loader.Sparing
 	staleness guard.Staleness // as it was last recorded
 	alarmed   map[string]bool
 

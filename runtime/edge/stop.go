@@ -23,6 +23,7 @@ const (
 	saveHeardEvery = 5 * time.Second
 	maxUnknown     = 16
 	maxDiscarded   = 256
+	maxWaiting     = 256
 )
 
 // stop is what stands before every decision.
@@ -32,6 +33,8 @@ type stop struct {
 
 	arming sync.Mutex // held while the set and its index change; not over I/O
 	set    bundle.KillSet
+
+	word word
 
 	hearing sync.Mutex // guards what follows
 	saving  sync.Mutex // held over the I/O of the file
@@ -61,6 +64,7 @@ func (n *Node) openStop() error {
 			return fmt.Errorf("kills: %w", err)
 		}
 	}
+	n.stop.word.former(n.loader.Roots()[1:])
 	if err := n.readHeard(); err != nil {
 		return err
 	}
@@ -83,7 +87,8 @@ func (n *Node) openStop() error {
 }
 
 // readKept reads the kills that were taken before. A key that was revoked since
-// takes none of them back.
+// takes none of them back, nor does a configuration that begins with a newer trust
+// root: a kill that nothing verifies any more stays, a lift does not.
 func (n *Node) readKept() error {
 	entries, err := os.ReadDir(n.keptDir())
 	if err != nil {
@@ -119,6 +124,9 @@ func (n *Node) keep(env []byte, roots []*bundle.TrustRoot) (err error) {
 			return err
 		}
 	}
+	if k, e := bundle.UnverifiedKill(env); e == nil && k.Tenant == n.loader.Root().Tenant {
+		_, err = n.stop.set.AddKill(k)
+	}
 	return err
 }
 
@@ -134,9 +142,13 @@ func (n *Node) rearm() {
 func (n *Node) takeKill(env []byte) {
 	k, err := n.loader.Root().OpenKill(env)
 	if err != nil {
-		n.discard(env, err)
+		n.wait(env, err)
 		return
 	}
+	n.enforceKill(k, env)
+}
+
+func (n *Node) enforceKill(k *bundle.SignedKill, env []byte) {
 	added, err := n.stop.set.AddKill(k)
 	if !added {
 		n.killsFull(err)
@@ -155,9 +167,13 @@ func (n *Node) takeKill(env []byte) {
 func (n *Node) takeLift(env []byte) {
 	l, err := n.loader.Root().OpenLift(env)
 	if err != nil {
-		n.discard(env, err)
+		n.wait(env, err)
 		return
 	}
+	n.enforceLift(l, env)
+}
+
+func (n *Node) enforceLift(l *bundle.SignedLift, env []byte) {
 	if !n.store(l.Digest, env) {
 		return
 	}
@@ -202,6 +218,9 @@ func (n *Node) takeHeartbeat(env []byte) {
 	if err != nil {
 		n.discard(env, err)
 		return
+	}
+	if h.Expires > n.cfg.Now().UnixNano() {
+		n.believe(h.Kills)
 	}
 	if h.KillCount > uint64(n.stop.set.Len()) {
 		// A stop order is on its way. Until it is here the node is no surer of itself
@@ -302,6 +321,7 @@ func (n *Node) readHeard() error {
 	if l.Began.Time == 0 && l.Expected && ratchet.Epoch != 0 { // under a trust root without heartbeats, until now
 		l.Began = guard.Region{Time: at.Wall, Mono: at.Mono}
 	}
+	n.stop.word.forget(n.loader.Root(), l.Regions)
 	n.stop.lease.Store(l)
 	n.stop.dirty = true
 	return n.saveHeard()
@@ -342,6 +362,7 @@ func (n *Node) beginLease() error {
 // rooted has the lease follow a new trust root: whether heartbeats are expected,
 // and of which regions.
 func (n *Node) rooted(root *bundle.TrustRoot) {
+	n.stop.word.former(n.loader.Roots()[1:])
 	n.stop.hearing.Lock()
 	next := *n.stop.lease.Load()
 	next.Expected = root.HasRole(bundle.RoleHeartbeat)
@@ -351,6 +372,7 @@ func (n *Node) rooted(root *bundle.TrustRoot) {
 			next.Regions = append(next.Regions, r)
 		}
 	}
+	n.stop.word.forget(root, next.Regions)
 	if at := n.instant(n.cfg.Now()); next.Expected && next.Began.Time == 0 && n.live.Load().set != nil {
 		next.Began = guard.Region{Time: at.Wall, Mono: at.Mono}
 	}
@@ -462,7 +484,7 @@ func (n *Node) discard(env []byte, why error) {
 	}
 	n.mu.Unlock()
 	if !told {
-		n.log.Warn("document refused", "type", bundle.Type(env), "reason", why.Error())
+		n.warnings.Warn(n.log, "document refused", "type", bundle.Type(env), "reason", why.Error())
 	}
 }
 

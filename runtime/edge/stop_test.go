@@ -3,9 +3,14 @@ package edge_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"log/slog"
+	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -371,3 +376,114 @@ func TestNoHeartbeats(t *testing.T) {
 		t.Errorf("%+v, %+v", a, n.Status())
 	}
 }
+
+// rotated is the next trust root without some keys, and with others.
+func (w *world) rotated(out []*bundle.PrivateKey, in ...*bundle.PrivateKey) []byte {
+	w.t.Helper()
+	next := *w.trust
+	next.Version++
+	next.Keys = slices.DeleteFunc(slices.Clone(w.trust.Keys), func(k bundle.Key) bool {
+		return slices.ContainsFunc(out, func(o *bundle.PrivateKey) bool { return o.ID == k.ID })
+	})
+	for _, k := range in {
+		next.Keys = append(next.Keys, k.Key)
+	}
+	env, err := bundle.SignTrustRoot(&next, w.root)
+	w.must(err)
+	w.trust = &next
+	return env
+}
+
+// beatOf is a heartbeat that names a kill set.
+func (w *world) beatOf(digests ...wire.Digest) []byte {
+	w.t.Helper()
+	w.serial++
+	env, err := bundle.SignHeartbeat(&bundle.Heartbeat{
+		Tenant: "acme", Region: "eu", Serial: w.serial, Time: w.now().UnixNano(), Expires: w.now().Add(time.Minute).UnixNano(), RootVersion: 1,
+		Kills: new(bundle.KillSet).DigestWith(digests...), KillCount: uint64(len(digests)),
+	}, w.heartbeat["eu"])
+	w.must(err)
+	return env
+}
+
+// A kill outlives its signer's key, on a node that comes after the rotation as
+// well; what a thief of the revoked key signs does not begin.
+func TestKillOfARevokedKey(t *testing.T) {
+	w, n := started(t)
+	old, digest := w.killOf("subject:agent:a7")
+	w.advance(time.Second)
+	stolen, _ := w.killOf("all")
+	n.Deliver(w.rotated(w.kill[:1]))
+	n.wait("rotation", func() bool { return n.Status().RootVersion == 2 })
+	n.Deliver(old)
+	n.Deliver(stolen)
+	n.Deliver(w.beatOf())
+	if a := n.ask(); a.Verdict != policy.Allow {
+		t.Fatalf("before a region vouches: %+v", a)
+	}
+	n.Deliver(w.beatOf(digest))
+	if a := n.ask(); a.Verdict != policy.Deny || a.Reasons[0].Code != guard.CodeKilled {
+		t.Fatalf("a region vouches for the kill: %+v", a)
+	}
+	if a := n.askAt(policy.PointCustom, `{"document":1}`); a.Verdict != policy.Allow {
+		t.Fatalf("what nobody vouches for: %+v", a)
+	}
+	n.stop()
+	n = w.start(alone)
+	if a := n.ask(); a.Verdict != policy.Deny || a.Reasons[0].Code != guard.CodeKilled {
+		t.Fatalf("after a restart: %+v", a)
+	}
+	n.Deliver(stolen)
+	n.Deliver(w.beatOf(digest))
+	if a := n.askAt(policy.PointCustom, `{"document":1}`); a.Verdict != policy.Allow || n.Metrics().KillsBehind {
+		t.Fatalf("what nobody vouches for: %+v", a)
+	}
+}
+
+// Who stole a region's key may use up its serials; taking the key out of the
+// trust root ends that, at once and after a restart.
+func TestSerialsOfARevokedKey(t *testing.T) {
+	w, n := started(t)
+	poison, err := bundle.SignHeartbeat(&bundle.Heartbeat{
+		Tenant: "acme", Region: "eu", Serial: math.MaxUint64, Time: w.now().UnixNano(), Expires: w.now().Add(time.Minute).UnixNano(), RootVersion: 1,
+	}, w.heartbeat["eu"])
+	w.must(err)
+	n.Deliver(poison)
+	w.advance(2 * time.Hour)
+	n.Deliver(w.beat("eu"))
+	if state, _ := n.Staleness(); state == guard.Fresh {
+		t.Fatal("the serial was not the highest")
+	}
+	out := []*bundle.PrivateKey{w.heartbeat["eu"]}
+	w.heartbeat["eu"] = key(bundle.RoleHeartbeat, "eu", 50)
+	n.Deliver(w.rotated(out, w.heartbeat["eu"]))
+	n.wait("rotation", func() bool { return n.Status().RootVersion == 2 })
+	if state, _ := n.Staleness(); state != guard.Stale {
+		t.Errorf("the rotation alone renewed the lease: %v", state)
+	}
+	n.Deliver(w.beat("eu"))
+	if state, _ := n.Staleness(); state != guard.Fresh {
+		t.Errorf("by the new key: %v", state)
+	}
+}
+
+// What somebody who may publish, and sign nothing, sends does not fill the log.
+func TestNoLogFlood(t *testing.T) {
+	w := newWorld(t)
+	w.put(w.release(1, w.publish(says(policy.Allow, 1))))
+	var out lines
+	n := w.start(func(c *edge.Config) { c.Log = slog.New(slog.NewTextHandler(&out, nil)) })
+	n.waitEpoch(1)
+	for i := range 2000 {
+		typ := []string{bundle.KillType, bundle.HeartbeatType, bundle.ReleaseType, bundle.OrderType, bundle.TrustRootType}[i%5]
+		n.Deliver(fmt.Appendf(nil, `{"payloadType":%q,"payload":"o2Fh","signatures":[{"keyid":"%016x","sig":"AAAA"}]}`, typ, i))
+	}
+	if got := out.count.Load(); got > 100 {
+		t.Errorf("%d lines of log", got)
+	}
+}
+
+// lines counts what is written, a line at a time.
+type lines struct{ count atomic.Int64 }
+
+func (l *lines) Write(b []byte) (int, error) { l.count.Add(1); return len(b), nil }

@@ -105,7 +105,7 @@ func (l *Loader) refuse(id, name wire.Digest, err error) {
 	l.status.Refusal = &Refusal{Digest: name, Reason: err.Error(), At: l.config.Now()}
 	epoch := l.status.Epoch
 	l.mu.Unlock()
-	l.config.Log.Warn("release refused", "release", name.String(), "reason", err.Error(), "epoch_in_force", epoch)
+	l.warnings.Warn(l.config.Log, "release refused", "release", name.String(), "reason", err.Error(), "epoch_in_force", epoch)
 	if l.config.Refused != nil {
 		l.config.Refused(name, err)
 	}
@@ -190,7 +190,7 @@ func (l *Loader) tell(env []byte, err error) {
 	if known {
 		return
 	}
-	l.config.Log.Warn("document refused", "document", id.String(), "reason", err.Error())
+	l.warnings.Warn(l.config.Log, "document refused", "document", id.String(), "reason", err.Error())
 	if l.config.Refused != nil {
 		l.config.Refused(id, err)
 	}

@@ -145,13 +145,14 @@ type Loader struct {
 
 	ordering sync.Mutex // held while a rollout order is stored
 
-	mu     sync.Mutex // guards what follows; never held over I/O
-	state  state
-	told   map[wire.Digest]string
-	status Status
-	target *offer // being built
-	cancel context.CancelFunc
-	cut    int // builds cancelled since the last that ended
+	mu       sync.Mutex // guards what follows; never held over I/O
+	state    state
+	told     map[wire.Digest]string
+	warnings Sparing
+	status   Status
+	target   *offer // being built
+	cancel   context.CancelFunc
+	cut      int // builds cancelled since the last that ended
 }
 
 // held is a set with its modules.

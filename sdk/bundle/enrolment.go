@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"golang.org/x/mod/sumdb/note"
+
+	"github.com/holdfast-policy/holdfast/sdk/wire"
 )
 
 // Bounds of an enrolment.
@@ -56,6 +58,23 @@ func (r *TrustRoot) OpenEnrolment(env []byte) (*SignedEnrolment, error) {
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open enrolment: %w", err)
+	}
+	return e, nil
+}
+
+// UnverifiedEnrolment reads an enrolment that the caller made. What comes from
+// outside is for OpenEnrolment.
+func UnverifiedEnrolment(env []byte) (*Enrolment, error) {
+	_, payload, err := parseEnvelope(env, EnrolmentType)
+	if err != nil {
+		return nil, fmt.Errorf("read enrolment: %w", err)
+	}
+	e := &Enrolment{}
+	if err = wire.Unmarshal(payload, e); err == nil {
+		err = e.check()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read enrolment: %w", err)
 	}
 	return e, nil
 }

@@ -147,6 +147,24 @@ func (r *TrustRoot) OpenKill(env []byte) (*SignedKill, error) {
 	return k, nil
 }
 
+// UnverifiedKill reads a kill whose signatures were verified before, and whose
+// signer's key may be in no trust root any more. What comes from outside is for
+// OpenKill.
+func UnverifiedKill(env []byte) (*SignedKill, error) {
+	_, payload, err := parseEnvelope(env, KillType)
+	if err != nil {
+		return nil, fmt.Errorf("kept kill: %w", err)
+	}
+	k := &SignedKill{Signed: Signed{Digest: wire.Sum(payload), Envelope: slices.Clone(env)}}
+	if err = wire.Unmarshal(payload, &k.Kill); err == nil {
+		err = k.check()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("kept kill: %w", err)
+	}
+	return k, nil
+}
+
 // OpenLift verifies a lift's envelope, which two persons must have signed, and reads it.
 func (r *TrustRoot) OpenLift(env []byte) (*SignedLift, error) {
 	l := &SignedLift{}
@@ -208,6 +226,13 @@ func (s *KillSet) AddLift(l *SignedLift) (bool, error) {
 
 func (s *KillSet) len() int { return len(s.kills) + len(s.lifts) }
 
+// HasKill reports whether a kill is in the set, lifted or not.
+func (s *KillSet) HasKill(d wire.Digest) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.kills[d] != nil
+}
+
 // Len is the number of kills and lifts.
 func (s *KillSet) Len() int {
 	s.mu.Lock()
@@ -242,10 +267,18 @@ func (s *KillSet) Active() []*SignedKill {
 
 // Digest names the set: the SHA-256 of the sorted digests of all that is in it.
 // The empty set's is that of no bytes.
-func (s *KillSet) Digest() wire.Digest {
+func (s *KillSet) Digest() wire.Digest { return s.DigestWith() }
+
+// DigestWith is what Digest would be with more kills and lifts in the set.
+func (s *KillSet) DigestWith(more ...wire.Digest) wire.Digest {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	all := slices.Concat(slices.Collect(maps.Keys(s.kills)), slices.Collect(maps.Keys(s.lifts)))
+	for _, d := range more {
+		if s.kills[d] == nil && s.lifts[d] == nil {
+			all = append(all, d)
+		}
+	}
 	slices.SortFunc(all, func(a, b wire.Digest) int { return strings.Compare(a.Hex(), b.Hex()) })
 	h := sha256.New()
 	for _, d := range all {
