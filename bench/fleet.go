@@ -27,6 +27,7 @@ import (
 	"github.com/holdfast-policy/holdfast/runtime/engine"
 	"github.com/holdfast-policy/holdfast/runtime/loader"
 	"github.com/holdfast-policy/holdfast/sdk/bundle"
+	"github.com/holdfast-policy/holdfast/sdk/guest"
 	"github.com/holdfast-policy/holdfast/sdk/policy"
 	"github.com/holdfast-policy/holdfast/sdk/wire"
 )
@@ -392,7 +393,70 @@ func (m *measuredFleet) memory(ctx context.Context) error {
 	full := m.restarted(ctx)
 	m.line("  an edge in a process of its own: %.0f MiB idle with one policy, %.0f MiB with 100 distinct Rego policies (Pss after a restart; ready again %.2f s after its start)",
 		idle, full, time.Since(began).Seconds())
+	mixed, err := m.mixed(policies[:10])
+	if err != nil {
+		return err
+	}
+	of100, err := m.Publish(ctx, mixed, nil)
+	if err != nil {
+		return err
+	}
+	if err := m.waitNode(ctx, "memory", of100.Epoch); err != nil {
+		return err
+	}
+	m.line("  the same: %.0f MiB with 100 policies of 10 Rego modules and 9 in C, Rust and Zig, each with parameters of its own", m.restarted(ctx))
 	return nil
+}
+
+// mixed is a hundred policies: ten Rego modules as they are, and the SDKs'
+// examples in C, Rust and Zig ten times each with parameters of their own.
+func (m *measuredFleet) mixed(rego []fleetkit.Policy) ([]fleetkit.Policy, error) {
+	out := slices.Clone(rego)
+	for i := range 10 {
+		for _, language := range []string{"c", "rust", "zig"} {
+			for _, example := range guest.Examples() {
+				p, err := m.example(language, example)
+				if err != nil {
+					return nil, err
+				}
+				p.Point, p.Params = fmt.Sprintf("%s_%s_%d", language, strings.ReplaceAll(example, "-", "_"), i), vary(example, int64(i))
+				out = append(out, p)
+			}
+		}
+	}
+	return out, nil
+}
+
+// vary is one parameter of an example that its schema lets vary.
+func vary(example string, i int64) map[string]any {
+	switch example {
+	case "spend-cap":
+		return map[string]any{"cap": 1000 + i}
+	case "tool-authz":
+		return map[string]any{"max_delegation": i}
+	}
+	return map[string]any{"default_class": []string{"public", "personal", "health", "secret"}[i%4] + strings.Repeat("x", int(i/4))}
+}
+
+// example is an SDK's example, with its committed module.
+func (m *measuredFleet) example(language, example string) (fleetkit.Policy, error) {
+	l, ok := guest.Find(language)
+	if !ok {
+		return fleetkit.Policy{}, fmt.Errorf("no language %q", language)
+	}
+	project, err := l.Project(example, example)
+	if err != nil {
+		return fleetkit.Policy{}, err
+	}
+	module, err := os.ReadFile(filepath.Join("sdk", "guest", l.Module(example)))
+	if err != nil {
+		return fleetkit.Policy{}, err
+	}
+	fsys := fstest.MapFS{"policy.wasm": {Data: module}}
+	for name, data := range project {
+		fsys[name] = &fstest.MapFile{Data: data}
+	}
+	return m.build(context.Background(), fsys, compiler.Options{Prebuilt: true})
 }
 
 // waitNode waits until a node attests an epoch.

@@ -13,6 +13,7 @@ import (
 	"github.com/holdfast-policy/holdfast/control/registry"
 	"github.com/holdfast-policy/holdfast/internal/assembly"
 	"github.com/holdfast-policy/holdfast/sdk/bundle"
+	"github.com/holdfast-policy/holdfast/sdk/bus"
 	"github.com/holdfast-policy/holdfast/sdk/wire"
 )
 
@@ -150,6 +151,9 @@ func (e *env) stop(ctx context.Context, which *fleetFlags, f *killFlags, sign fu
 	}
 	began := time.Now()
 	digest, err := admin.Kill(ctx, envelope)
+	if errors.Is(err, assembly.ErrNoRegion) || errors.Is(err, bus.ErrUnreachable) {
+		return &exitError{code: exitCheck, err: err}
+	}
 	if err != nil {
 		return err
 	}

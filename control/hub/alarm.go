@@ -18,6 +18,7 @@ const (
 	AlarmStale      = "node_stale"
 	AlarmRefused    = "release_refused" // a node does not take the newest release
 	AlarmHalted     = "rollout_halted"
+	AlarmFell       = "epoch_fell"   // a node is below an epoch that it has attested
 	AlarmEquivocate = "equivocation" // two releases were signed for one epoch
 )
 
@@ -39,7 +40,15 @@ type Alarm struct {
 // alarms compares what should be raised with what is.
 func (h *Hub) alarms(now time.Time) {
 	h.mu.Lock()
-	holding := alarms(h.fleet, h.fleet.Attested(h.attestations, now), now)
+	attested := h.fleet.Attested(h.attestations, now)
+	holding := alarms(h.fleet, attested, now)
+	for _, n := range attested {
+		if proven := h.fleet.Proven(n.Node, h.activations[n.Node.Node]); !n.Away && n.Attestation.Epoch < proven {
+			id := AlarmFell + "/" + n.Node.Node
+			holding[id] = Alarm{ID: id, Kind: AlarmFell, Node: n.Node.Node, Epoch: n.Attestation.Epoch, Text: fmt.Sprintf(
+				"is at epoch %d and was at %d: its folder was set back", n.Attestation.Epoch, proven)}
+		}
+	}
 	h.mu.Unlock()
 	for id, a := range holding {
 		if _, is := h.raised[id]; is {

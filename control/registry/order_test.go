@@ -134,8 +134,7 @@ func TestHistogram(t *testing.T) {
 	for i, took := range []time.Duration{2 * time.Minute, 50 * time.Millisecond, 51 * time.Millisecond, 249 * time.Millisecond, 3 * time.Second} {
 		node := fmt.Sprint("n", i)
 		w.enrol(node, 1, false)
-		w.attest(node, began.Add(took), enforcing(d, 1))
-		w.attestations[node][0].At = began.Add(2 * time.Minute)
+		w.attest(node, began.Add(2*time.Minute), enforcing(d, 1))
 		w.activations[node] = []registry.Stored{{Data: w.attestations[node][0].Data, At: began.Add(took)}}
 	}
 	var got []string

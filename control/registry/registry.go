@@ -261,6 +261,20 @@ func (f *Fleet) open(msg []byte, e *bundle.SignedEnrolment) (*audit.Attestation,
 	return a, nil
 }
 
+// Proven returns the highest epoch that a node has once attested to be in force,
+// of its first attestations by epoch; 0 for none. Only what the key of its
+// enrolment signed counts.
+func (f *Fleet) Proven(e *bundle.SignedEnrolment, first map[uint64][]Stored) (highest uint64) {
+	for epoch, stored := range first {
+		for _, s := range stored {
+			if a, err := f.open(s.Data, e); epoch > highest && err == nil && a.Epoch == epoch {
+				highest = epoch
+			}
+		}
+	}
+	return highest
+}
+
 // Equivocations are the epochs for which more than one release is signed, with
 // their number.
 func (f *Fleet) Equivocations() map[uint64]int {

@@ -306,3 +306,30 @@ func TestWhoDoesNotObeyAndDoesNotStop(t *testing.T) {
 		t.Errorf("away: %+v", n)
 	}
 }
+
+// A node that was set back is found by what it has signed itself; what others
+// signed, or what names another epoch, proves nothing.
+func TestWhatANodeHasProven(t *testing.T) {
+	w := newWorld(t)
+	w.enrol("a", 1, false)
+	w.enrol("b", 1, false)
+	d := w.publish(3, began)
+	w.attest("a", began, enforcing(d, 3))
+	w.attest("b", began, enforcing(d, 3))
+	mine, others := w.attestations["a"][0], w.attestations["b"][0]
+	for _, c := range []struct {
+		first map[uint64][]registry.Stored
+		want  uint64
+	}{
+		{nil, 0},
+		{map[uint64][]registry.Stored{3: {mine}}, 3},
+		{map[uint64][]registry.Stored{3: {others, mine}}, 3},
+		{map[uint64][]registry.Stored{3: {others}}, 0},
+		{map[uint64][]registry.Stored{9: {mine}}, 0},
+		{map[uint64][]registry.Stored{3: {mine}, 9: {others}}, 3},
+	} {
+		if got := w.fleet.Proven(w.fleet.Enrolment("a"), c.first); got != c.want {
+			t.Errorf("proven %d; want %d", got, c.want)
+		}
+	}
+}
