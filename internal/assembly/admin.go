@@ -181,20 +181,29 @@ func (a *Admin) cosigned(ctx context.Context, node, boot string) (c cosigned) {
 	return c
 }
 
-// somewhere has one region take something, the first that answers.
-func (a *Admin) somewhere(ctx context.Context, put func(jetstream.Region) error) (region string, err error) {
-	var errs []error
-	for _, r := range a.regions {
+// electing is how long a region that was there a moment ago may take to find
+// another leader for its streams.
+const electing = 15 * time.Second
+
+// somewhere has one region take something: the first that answered when state was
+// read. One that does not answer any more may have taken it all the same, so it is
+// asked again and no other one instead: a release must not begin in two regions.
+func (a *Admin) somewhere(ctx context.Context, state *State, put func(jetstream.Region) error) (region string, err error) {
+	i := slices.IndexFunc(a.regions, func(r jetstream.Region) bool { return !slices.Contains(state.Unreachable, r.Name) })
+	if i < 0 {
+		return "", ErrNoRegion
+	}
+	r := a.regions[i]
+	for until := time.Now().Add(electing); ; {
 		err := put(r)
 		if err == nil {
 			return r.Name, nil
 		}
-		errs = append(errs, fmt.Errorf("region %s: %w", r.Name, err))
-		if !errors.Is(err, bus.ErrUnreachable) || ctx.Err() != nil {
-			break // a refusal of one is not asked of another
+		if !errors.Is(err, bus.ErrUnreachable) || ctx.Err() != nil || time.Now().After(until) {
+			return "", fmt.Errorf("region %s: %w", r.Name, err)
 		}
+		pause(ctx, 100*time.Millisecond)
 	}
-	return "", errors.Join(errs...)
 }
 
 // everywhere has every region take something, and is content with one.
@@ -229,7 +238,7 @@ func (a *Admin) Publish(ctx context.Context, envelope []byte, packages ...[]byte
 	if err := release.Follows(s, newest); err != nil {
 		return "", nil, err
 	}
-	region, err = a.somewhere(ctx, func(r jetstream.Region) error { return r.PublishRelease(ctx, s.Epoch, envelope, packages...) })
+	region, err = a.somewhere(ctx, state, func(r jetstream.Region) error { return r.PublishRelease(ctx, s.Epoch, envelope, packages...) })
 	return region, s, err
 }
 
@@ -269,7 +278,7 @@ func (a *Admin) Enrol(ctx context.Context, envelope []byte) error {
 	if err != nil {
 		return err
 	}
-	_, err = a.somewhere(ctx, func(r jetstream.Region) error { return r.PutEnrolment(ctx, e.Node, e.Serial, envelope) })
+	_, err = a.somewhere(ctx, state, func(r jetstream.Region) error { return r.PutEnrolment(ctx, e.Node, e.Serial, envelope) })
 	return err
 }
 
@@ -283,7 +292,7 @@ func (a *Admin) PutRoot(ctx context.Context, envelope []byte) (*bundle.TrustRoot
 	if err != nil {
 		return nil, err
 	}
-	_, err = a.somewhere(ctx, func(r jetstream.Region) error { return r.PutRoot(ctx, next.Version, envelope) })
+	_, err = a.somewhere(ctx, state, func(r jetstream.Region) error { return r.PutRoot(ctx, next.Version, envelope) })
 	return next, err
 }
 
