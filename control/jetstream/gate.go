@@ -15,6 +15,7 @@ import (
 	"github.com/holdfast-policy/holdfast/sdk/bundle"
 	"github.com/holdfast-policy/holdfast/sdk/bus"
 	"github.com/holdfast-policy/holdfast/sdk/bus/auth"
+	"github.com/holdfast-policy/holdfast/sdk/sparing"
 	"github.com/holdfast-policy/holdfast/sdk/wire"
 )
 
@@ -71,6 +72,8 @@ type Gate struct {
 	blobs  cache
 	keep   int // bytes of objects' data in memory
 	first  *bundle.TrustRoot
+
+	refusals sparing.Log
 
 	mu      sync.Mutex // guards what follows
 	objects []Object   // of the region's stream, in its order; the oldest without data
@@ -262,7 +265,7 @@ func (g *Gate) leave(name string) {
 func (g *Gate) up(ctx context.Context, q bus.Question) *bus.Answer {
 	node, what, err := g.asker(q, "up", auth.EdgeInbox)
 	if err != nil {
-		g.log.Warn("gate refuses a question", "region", g.region.Name, "subject", q.Subject, "err", err)
+		g.refusals.Warn(g.log, "gate refuses a question", "region", g.region.Name, "subject", q.Subject, "err", err)
 		return nil
 	}
 	if !g.enter(node) {
@@ -293,7 +296,7 @@ func (g *Gate) up(ctx context.Context, q bus.Question) *bus.Answer {
 func (g *Gate) view(ctx context.Context, q bus.Question) *bus.Answer {
 	user, what, err := g.asker(q, "view", auth.ReaderInbox, auth.OperatorInbox)
 	if err != nil {
-		g.log.Warn("gate refuses a question", "region", g.region.Name, "subject", q.Subject, "err", err)
+		g.refusals.Warn(g.log, "gate refuses a question", "region", g.region.Name, "subject", q.Subject, "err", err)
 		return nil
 	}
 	if !g.enter("view." + user) {

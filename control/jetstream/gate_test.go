@@ -207,3 +207,16 @@ func TestGateCountsSignedReleases(t *testing.T) {
 		t.Error("epochs that nobody signed")
 	}
 }
+
+// Questions whose answers are wanted elsewhere are refused, and fill no log.
+func TestGateRefusesSparingly(t *testing.T) {
+	var out bytes.Buffer
+	g := NewGate(Region{Tenant: "acme", Name: "ra"}, slog.New(slog.NewTextHandler(&out, nil)))
+	for range 3000 {
+		g.up(t.Context(), bus.Question{Subject: "hf.acme.ra.up.any.e1.who", Reply: "hf.acme.ra.pol.rel.1"})
+		g.view(t.Context(), bus.Question{Subject: "hf.acme.ra.view.any.e1.who"})
+	}
+	if n := bytes.Count(out.Bytes(), []byte("\n")); n != 30 {
+		t.Errorf("%d lines", n)
+	}
+}

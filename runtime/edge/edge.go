@@ -27,6 +27,7 @@ import (
 	"github.com/holdfast-policy/holdfast/sdk/audit"
 	"github.com/holdfast-policy/holdfast/sdk/bundle"
 	"github.com/holdfast-policy/holdfast/sdk/policy"
+	"github.com/holdfast-policy/holdfast/sdk/sparing"
 	"github.com/holdfast-policy/holdfast/sdk/wire"
 )
 
@@ -110,7 +111,7 @@ type Node struct {
 	enrolment *bundle.SignedEnrolment
 	unknown   [][]byte // documents that a newer trust root may verify
 	discarded map[string]bool
-	warnings  loader.Sparing
+	warnings  sparing.Log
 	staleness guard.Staleness // as it was last recorded
 	alarmed   map[string]bool
 

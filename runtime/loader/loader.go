@@ -20,6 +20,7 @@ import (
 	"github.com/holdfast-policy/holdfast/sdk/abi"
 	"github.com/holdfast-policy/holdfast/sdk/audit"
 	"github.com/holdfast-policy/holdfast/sdk/bundle"
+	"github.com/holdfast-policy/holdfast/sdk/sparing"
 	"github.com/holdfast-policy/holdfast/sdk/wire"
 )
 
@@ -148,7 +149,7 @@ type Loader struct {
 	mu       sync.Mutex // guards what follows; never held over I/O
 	state    state
 	told     map[wire.Digest]string
-	warnings Sparing
+	warnings sparing.Log
 	status   Status
 	target   *offer // being built
 	cancel   context.CancelFunc

@@ -22,6 +22,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 
 	"github.com/holdfast-policy/holdfast/sdk/bus/auth"
+	"github.com/holdfast-policy/holdfast/sdk/sparing"
 )
 
 // MaxPayload bounds one message, in bytes.
@@ -291,7 +292,7 @@ func (s *Server) start(ctx context.Context, conf object) (*server.Server, *serve
 	if err != nil {
 		return nil, nil, err
 	}
-	n.SetLoggerV2(serverLog{s.log.With("server", opts.ServerName)}, s.log.Enabled(ctx, slog.LevelDebug), false, false)
+	n.SetLoggerV2(serverLog{s.log.With("server", opts.ServerName), &sparing.Log{}}, s.log.Enabled(ctx, slog.LevelDebug), false, false)
 	n.Start()
 	wait := readyWithin
 	if at, ok := ctx.Deadline(); ok {

@@ -1,4 +1,4 @@
-package loader_test
+package sparing_test
 
 import (
 	"bytes"
@@ -7,13 +7,13 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/holdfast-policy/holdfast/runtime/loader"
+	"github.com/holdfast-policy/holdfast/sdk/sparing"
 )
 
 // Three thousand different documents of a stranger are thirty lines.
-func TestSparing(t *testing.T) {
+func TestLog(t *testing.T) {
 	var out bytes.Buffer
-	log, s := slog.New(slog.NewTextHandler(&out, nil)), loader.Sparing{}
+	log, s := slog.New(slog.NewTextHandler(&out, nil)), sparing.Log{}
 	for i := range 3000 {
 		s.Warn(log, "document refused", "reason", fmt.Sprint("key ", i))
 	}

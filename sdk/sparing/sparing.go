@@ -1,17 +1,19 @@
-package loader
+// Package sparing bounds what strangers can have written into a log.
+package sparing
 
 import (
+	"context"
 	"log/slog"
 	"sync"
 	"time"
 )
 
-// maxWarnings bounds the lines of a Sparing, in a minute.
+// maxWarnings bounds the lines of a Log, in a minute.
 const maxWarnings = 30
 
-// A Sparing logs at most 30 lines a minute: what strangers send must not fill a
+// A Log logs at most 30 lines a minute: what strangers send must not fill a
 // disk. The next line says how many there were not. The zero value is ready.
-type Sparing struct {
+type Log struct {
 	mu       sync.Mutex
 	since    time.Time
 	lines    int
@@ -19,7 +21,12 @@ type Sparing struct {
 }
 
 // Warn logs a line, if there is room for it.
-func (s *Sparing) Warn(log *slog.Logger, msg string, args ...any) {
+func (s *Log) Warn(log *slog.Logger, msg string, args ...any) {
+	s.At(log, slog.LevelWarn, msg, args...)
+}
+
+// At is Warn at another level.
+func (s *Log) At(log *slog.Logger, level slog.Level, msg string, args ...any) {
 	s.mu.Lock()
 	if now := time.Now(); now.Sub(s.since) >= time.Minute {
 		s.since, s.lines = now, 0
@@ -35,5 +42,5 @@ func (s *Sparing) Warn(log *slog.Logger, msg string, args ...any) {
 		s.unlogged = 0
 	}
 	s.mu.Unlock()
-	log.Warn(msg, args...)
+	log.Log(context.Background(), level, msg, args...)
 }
