@@ -397,7 +397,7 @@ func releaseRollbackCommand(e *env) *cobra.Command {
 		Short: "Make a new release with the content of an old one",
 		Long: `Rollback writes a release, with a new epoch, that has the content of the release before the newest, or of --to. It has no
 rings: every node takes it at once. It is signed and published like every other release, and prints the commands. For a
-fleet of holdfast up (--dir), whose author's and approver's keys are in its folder, it signs and publishes as well.`,
+fleet of holdfast up, whose author's and approver's keys are in its folder, it signs and publishes as well.`,
 		Example: "  holdfast release rollback --context prod --note INC-7 -o r9.dsse\n  holdfast release rollback --dir ./fleet",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -417,7 +417,7 @@ fleet of holdfast up (--dir), whose author's and approver's keys are in its fold
 			if err != nil {
 				return err
 			}
-			if to.dir != "" {
+			if to.dir != "" && exists((assembly.Layout{Dir: to.dir}).PrivateKey("author")) {
 				return e.rollbackHere(c.Context(), &to, env, file, wait, asJSON)
 			}
 			if file == "" {
@@ -426,7 +426,11 @@ fleet of holdfast up (--dir), whose author's and approver's keys are in its fold
 			if err := writeFresh(file, env); err != nil {
 				return err
 			}
-			fmt.Fprintf(e.stderr, "now: holdfast release sign %s --key AUTHOR.key\n     holdfast release sign %s --key APPROVER.key\n     holdfast release publish %s\n", file, file, file)
+			where := ""
+			if to.dir != "" {
+				where = " --dir " + to.dir
+			}
+			fmt.Fprintf(e.stderr, "now: holdfast release sign %s --key AUTHOR.key\n     holdfast release sign %s --key APPROVER.key\n     holdfast release publish %s%s\n", file, file, file, where)
 			return e.printRelease(file, env, nil, asJSON)
 		},
 	}

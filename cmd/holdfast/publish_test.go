@@ -181,6 +181,17 @@ func TestPublish(t *testing.T) {
 	// Back to the content before, as a new epoch: here the keys are at hand.
 	out, _ = cli(t, exitOK, "release", "rollback", "--dir", d.fleetDir)
 	wants(t, out, "epoch 3, in force on 2 of 2 nodes")
+	// The folder of a fleet whose people keep their keys elsewhere.
+	author := (&assembly.Layout{Dir: d.fleetDir}).PrivateKey("author")
+	if err := os.Rename(author, author+".away"); err != nil {
+		t.Fatal(err)
+	}
+	if _, errs = cli(t, exitOK, "release", "rollback", "--dir", d.fleetDir, "--to", "2", "-o", d.file("there.dsse")); !strings.Contains(errs, "publish "+d.file("there.dsse")+" --dir "+d.fleetDir) {
+		t.Error(errs)
+	}
+	if err := os.Rename(author+".away", author); err != nil {
+		t.Fatal(err)
+	}
 	_, errs = cli(t, exitOK, "release", "rollback", "--to", "2", "-o", d.file("back.dsse"))
 	wants(t, errs, "holdfast release sign "+d.file("back.dsse"))
 	out, _ = cli(t, exitOK, "release", "diff", r2, d.file("back.dsse"), "-o", "json")
