@@ -366,6 +366,7 @@ func TestAlarms(t *testing.T) {
 	s.enrol("new", 0) // has a while until it is missed
 	v := s.server(s.w.A, "ra-1", false)
 	regiontest.Until(t, "away", within, func() bool { return v.told() != "" })
+	time.Sleep(600 * time.Millisecond) // it looks four times a second, and says nothing more
 	rel := s.publish(s.w.A, 1)
 	s.attest("e1", rel, nil)
 	regiontest.Until(t, "back", within, func() bool { return v.told() == "node_away/e1 -node_away/e1" })
@@ -373,6 +374,7 @@ func TestAlarms(t *testing.T) {
 		a.Fallback, a.Enforced, a.Vectors.Failed, a.Staleness = true, wire.Sum([]byte("before")), 2, "stale"
 	})
 	want := []string{"node_fallback/e1", "vectors_failed/e1", "node_stale/e1"}
+	time.Sleep(600 * time.Millisecond)
 	regiontest.Until(t, "fallback, vectors, stale", within, func() bool { return len(strings.Fields(v.told())) >= 5 })
 	for _, id := range want {
 		if strings.Count(v.told(), id) != 1 {
