@@ -124,6 +124,7 @@ type server struct {
 	jetstream.Region
 	lease  *jetstream.Lease
 	always bool // takes the lease for held, whoever has it
+	cut    atomic.Bool
 	beats  atomic.Int64
 	stop   func()
 
@@ -149,6 +150,9 @@ func (v *server) Order(ctx context.Context, epoch, serial uint64, envelope []byt
 }
 
 func (v *server) Lease(ctx context.Context, holder string, term time.Duration) (bool, error) {
+	if v.cut.Load() {
+		return false, bus.ErrUnreachable
+	}
 	held, err := v.lease.Hold(ctx, holder, term)
 	return held || v.always, err
 }
@@ -255,6 +259,40 @@ func TestOneLeads(t *testing.T) {
 	}
 }
 
+// A heartbeat says what its region knows, and a server that cannot renew its
+// lease says none when the lease is over.
+func TestHeartbeat(t *testing.T) {
+	s := newStage(t)
+	var newest atomic.Pointer[bundle.SignedHeartbeat]
+	_, err := s.region(s.w.A).Conn.Subscribe(s.ctx, "hf.acme.ra.hb", func(m bus.Msg) {
+		if b, err := s.root.OpenHeartbeat(m.Data); err == nil {
+			newest.Store(b)
+		}
+	})
+	s.check(err)
+	v := s.server(s.w.A, "ra-1", false)
+	rel := s.publish(s.w.A, 1, bundle.Ring{Name: "all", Percent: 100, Shadow: bundle.Bake{Decisions: 1}})
+	envelope, err := bundle.SignKill(&bundle.Kill{Tenant: tenant, Scope: "point:custom", Reason: "drill", Created: time.Now().UnixNano()}, s.keys["kim"])
+	s.check(err)
+	kill, err := s.root.OpenKill(envelope)
+	s.check(err)
+	s.check(s.region(s.w.A).PutKill(s.ctx, kill.Digest, envelope))
+	kills := &bundle.KillSet{}
+	_, err = kills.AddKill(kill)
+	s.check(err)
+	regiontest.Until(t, "a heartbeat of everything", within, func() bool {
+		b := newest.Load()
+		return b != nil && b.Epoch == 1 && b.Release == rel.Digest && b.Order == 1 && b.KillCount == 1 && b.Kills == kills.Digest()
+	})
+	v.cut.Store(true)
+	regiontest.Until(t, "it leads no more", 6*time.Second, func() bool { return !v.Leading() })
+	regiontest.Until(t, "no heartbeats", within, func() bool {
+		before := v.beats.Load()
+		time.Sleep(200 * time.Millisecond)
+		return v.beats.Load() == before
+	})
+}
+
 // Two servers that both take themselves for the leader step at the same moment:
 // every order exists once, without gaps, signed by one of them, and both see the
 // same. A region that did not publish the release leads nothing.
@@ -328,6 +366,7 @@ func TestAlarms(t *testing.T) {
 	s.enrol("new", 0) // has a while until it is missed
 	v := s.server(s.w.A, "ra-1", false)
 	regiontest.Until(t, "away", within, func() bool { return v.told() != "" })
+	time.Sleep(600 * time.Millisecond) // it looks four times a second, and says nothing more
 	rel := s.publish(s.w.A, 1)
 	s.attest("e1", rel, nil)
 	regiontest.Until(t, "back", within, func() bool { return v.told() == "node_away/e1 -node_away/e1" })
@@ -335,6 +374,7 @@ func TestAlarms(t *testing.T) {
 		a.Fallback, a.Enforced, a.Vectors.Failed, a.Staleness = true, wire.Sum([]byte("before")), 2, "stale"
 	})
 	want := []string{"node_fallback/e1", "vectors_failed/e1", "node_stale/e1"}
+	time.Sleep(600 * time.Millisecond)
 	regiontest.Until(t, "fallback, vectors, stale", within, func() bool { return len(strings.Fields(v.told())) >= 5 })
 	for _, id := range want {
 		if strings.Count(v.told(), id) != 1 {

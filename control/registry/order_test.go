@@ -112,8 +112,11 @@ func TestNodeLines(t *testing.T) {
 	if n := w.view(began).Nodes[0]; n.HeartbeatAge != 1500 || !n.Fallback {
 		t.Errorf("%+v", n)
 	}
+	if n := w.view(began).Nodes[1]; n.Region != "eu" {
+		t.Errorf("a node that was never heard is of region %q", n.Region)
+	}
 	nodes := registry.Nodes(w.fleet.Attested(w.attestations, began))
-	if len(nodes) != 2 || nodes[0].Away || !nodes[1].Away || nodes[1].Name != "b" {
+	if len(nodes) != 2 || nodes[1].Labels["site"] != "lab" || nodes[0].Away || !nodes[1].Away || nodes[1].Name != "b" {
 		t.Errorf("nodes of a rollout %+v", nodes)
 	}
 	// Away since just now: it has not confirmed a kill set that it knows.

@@ -72,7 +72,7 @@ func (w *world) enrol(node string, serial uint64, retired bool) {
 	w.logs[node], err = note.NewSigner(secret)
 	w.check(err)
 	env, err := bundle.SignEnrolment(&bundle.Enrolment{
-		Tenant: tenant, Node: node, Serial: serial, LogKey: vkey, Created: began.UnixNano(), Retired: retired,
+		Tenant: tenant, Node: node, Serial: serial, LogKey: vkey, Labels: map[string]string{"site": "lab", "region": "eu"}, Created: began.UnixNano(), Retired: retired,
 	}, w.keys[bundle.RoleEnrol])
 	w.signed(env, err, began)
 }

@@ -239,3 +239,22 @@ func TestNextLeavesCurrent(t *testing.T) {
 		t.Errorf("after %+v: %+v", current, next)
 	}
 }
+
+// What a node found wrong with another release does not halt this one.
+func TestOthersTrouble(t *testing.T) {
+	rel := &bundle.SignedRelease{Release: bundle.Release{Tenant: "acme", Epoch: 7, Rings: []bundle.Ring{{Name: "all", Percent: 100, Bake: bundle.Bake{Seconds: 3600}}}}}
+	rel.Digest = wire.Sum([]byte("release"))
+	other := wire.Sum([]byte("other"))
+	current := rollout.First(rel)
+	current.Created = time.Now().UnixNano()
+	for what, a := range map[string]audit.Attestation{
+		"a fallback of another epoch":    {Epoch: 6, Release: other, Fallback: true},
+		"a refusal of another candidate": {Enforced: rel.Digest, Candidate: other, Refused: "no"},
+		"vectors of another release":     {Enforced: other, Vectors: audit.VectorRun{Failed: 1}},
+		"a second engine on another":     {Enforced: other, Second: audit.SecondRun{Samples: 1, Disagreed: 1}},
+	} {
+		if next := rollout.Next(rel, &current, []rollout.Node{{Name: "a", Attestation: &a}}, time.Now()); next != nil {
+			t.Errorf("%s: %s", what, next.Reason)
+		}
+	}
+}

@@ -51,7 +51,7 @@ func EnrolNode(l Layout, e Enrol) (envelope []byte, dir string, err error) {
 	if len(d.Servers) == 0 {
 		return nil, "", fmt.Errorf("%s is a fleet that `holdfast up` made: its nodes are chosen with --edges", l.Dir)
 	}
-	if err := bundle.CheckNode(e.Node); err != nil {
+	if err := checkEnroller(e.Node, e.Key); err != nil {
 		return nil, "", err
 	}
 	dir = l.Node(e.Node)
@@ -97,6 +97,9 @@ func RetireNode(l Layout, node string, key *bundle.PrivateKey) (envelope []byte,
 	if err != nil {
 		return nil, "", fmt.Errorf("%s is not the folder of a fleet: %w", l.Dir, err)
 	}
+	if err := checkEnroller(node, key); err != nil {
+		return nil, "", err
+	}
 	last, err := os.ReadFile(l.Enrolment(node))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, "", fmt.Errorf("node %s was never enrolled from %s", node, l.Dir)
@@ -126,6 +129,14 @@ func RetireNode(l Layout, node string, key *bundle.PrivateKey) (envelope []byte,
 		return nil, "", err
 	}
 	return envelope, account, keepEnrolment(l, node, next.Serial, envelope)
+}
+
+// checkEnroller refuses what hubs would not take.
+func checkEnroller(node string, key *bundle.PrivateKey) error {
+	if key.Role != bundle.RoleEnrol {
+		return fmt.Errorf("a key of role %s; want one of role %s", key.Role, bundle.RoleEnrol)
+	}
+	return bundle.CheckNode(node)
 }
 
 func keepEnrolment(l Layout, node string, serial uint64, envelope []byte) error {

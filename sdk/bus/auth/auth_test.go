@@ -314,3 +314,24 @@ func TestCertificates(t *testing.T) {
 		t.Error("a certificate outside its folder")
 	}
 }
+
+// Who may connect how, and with how many subscriptions.
+func TestConnections(t *testing.T) {
+	for _, u := range []struct {
+		what string
+		may  auth.Permissions
+		ways string
+		subs int64
+	}{
+		{"edge", auth.Edge("acme", "e1"), "STANDARD LEAFNODE", 512},
+		{"hub", auth.Hub("acme", "ra-1"), "STANDARD IN_PROCESS", 0},
+		{"operator", auth.Operator("acme", "op"), "STANDARD WEBSOCKET", 0},
+		{"reader", auth.Reader("acme", "r"), "STANDARD WEBSOCKET", 256},
+		{"link", auth.Link("acme"), "LEAFNODE", 0},
+		{"workload", auth.Workload("acme"), "STANDARD", 256},
+	} {
+		if ways := strings.Join(u.may.Connections, " "); ways != u.ways || u.may.Subscriptions != u.subs {
+			t.Errorf("%s: %s, %d subscriptions; want %s, %d", u.what, ways, u.may.Subscriptions, u.ways, u.subs)
+		}
+	}
+}
