@@ -87,7 +87,7 @@ func metrics(t *testing.T) map[string][]string {
 func keys(t *testing.T, config string) []string {
 	t.Helper()
 	var out []string
-	functions := regexp.MustCompile(`(?ms)^func .*?^}`).FindAllString(source(t, "config.go"), -1)
+	functions := regexp.MustCompile(`(?ms)^func .*?^}`).FindAllString(source(t, "config.go")+source(t, "edgeconfig.go")+source(t, "hubconfig.go"), -1)
 	for _, f := range functions {
 		if !strings.Contains(f, "(c *"+config+")") && !strings.Contains(f, "func Read"+config) && (config != "HubConfig" || !strings.Contains(f, "func tlsFiles")) {
 			continue

@@ -13,7 +13,7 @@ import (
 )
 
 func tailCommand(e *env) *cobra.Command {
-	var dir string
+	var which fleetFlags
 	var filter assembly.LiveFilter
 	var verdict string
 	var asJSON bool
@@ -27,8 +27,9 @@ watcher loses lines. The records are in the ledger.`,
 		Example: "  holdfast tail --dir ./fleet --verdict deny",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			if dir == "" {
-				return errors.New("which fleet? give --dir, the folder of a running `holdfast up`")
+			cfg, err := which.config()
+			if err != nil {
+				return err
 			}
 			if verdict != "" {
 				if _, err := policy.ParseVerdict(verdict); err != nil {
@@ -40,14 +41,14 @@ watcher loses lines. The records are in the ledger.`,
 			if asJSON {
 				show = func(e *env, d assembly.LiveDecision) error { return json.NewEncoder(e.stdout).Encode(d) }
 			}
-			err := assembly.Tail(c.Context(), assembly.Layout{Dir: dir}, filter, func(d assembly.LiveDecision) error { return show(e, d) })
+			err = assembly.Tail(c.Context(), cfg, filter, func(d assembly.LiveDecision) error { return show(e, d) })
 			if errors.Is(err, context.Canceled) {
 				return nil
 			}
 			return err
 		},
 	}
-	c.Flags().StringVar(&dir, "dir", "", "folder of the fleet")
+	which.add(c)
 	c.Flags().StringVar(&filter.Point, "point", "", "only this decision point")
 	c.Flags().StringVar(&verdict, "verdict", "", "only this verdict")
 	c.Flags().StringVar(&filter.Node, "node", "", "only this node")

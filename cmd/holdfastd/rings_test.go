@@ -373,7 +373,11 @@ func (f *ringFleet) poison() []*poisoned {
 			return r != nil && r.Epoch == p.rel.Epoch && r.State == bundle.RolloutHalted
 		})
 		halted = append(halted, time.Since(begin))
-		orders := f.orders(p.rel.Epoch)
+		var orders []*bundle.SignedOrder // a replica may be a moment behind the one that was asked
+		wait(f.t, p.name+": the order that halts", func() bool {
+			orders = f.orders(p.rel.Epoch)
+			return len(orders) > 0 && orders[len(orders)-1].State == bundle.RolloutHalted
+		})
 		if why := orders[len(orders)-1].Reason; !strings.Contains(why, p.reason) {
 			f.t.Errorf("%s: halted because %q", p.name, why)
 		} else {

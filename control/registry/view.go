@@ -33,8 +33,8 @@ type InForce struct {
 	// Since is when a hub received the last of their first attestations.
 	Since time.Time `json:"since,omitzero"`
 	// WorstPropagation is from the hub's storing of the release to its receipt of
-	// a node's first attestation, in milliseconds, over the nodes counted; -1 when
-	// no such attestation is stored.
+	// a node's first attestation, in milliseconds, over the nodes counted that were
+	// enrolled by then; -1 when no such attestation is stored.
 	WorstPropagation float64     `json:"worst_propagation_ms"`
 	Propagation      []Propagate `json:"propagation,omitempty"`
 	// Away are enrolled nodes that were not heard lately, Other those that enforce
@@ -168,13 +168,14 @@ func (f *Fleet) View(attestations, activations map[string][]Stored, now time.Tim
 			v.InForce.Other = append(v.InForce.Other, a.Node.Node)
 		default:
 			v.InForce.Nodes++
-			if at := f.activated(a.Node, target, activations[a.Node.Node]); !at.IsZero() {
+			at := f.activated(a.Node, target, activations[a.Node.Node])
+			if at.After(v.InForce.Since) {
+				v.InForce.Since = at
+			}
+			if !at.IsZero() && a.Node.Created <= target.Published.UnixNano() {
 				d := at.Sub(target.Published)
 				took = append(took, d)
 				v.Nodes[i].propagated(d, target, a.Attestation.Timing)
-				if at.After(v.InForce.Since) {
-					v.InForce.Since = at
-				}
 			}
 		}
 	}

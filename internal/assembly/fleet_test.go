@@ -69,8 +69,12 @@ func TestTail(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	done := make(chan error, 1)
+	cfg, err := assembly.AdminOf(f.Layout())
+	if err != nil {
+		t.Fatal(err)
+	}
 	go func() {
-		done <- assembly.Tail(ctx, f.Layout(), assembly.LiveFilter{Verdict: "deny"}, func(d assembly.LiveDecision) error {
+		done <- assembly.Tail(ctx, cfg, assembly.LiveFilter{Verdict: "deny"}, func(d assembly.LiveDecision) error {
 			select {
 			case seen <- d:
 			case <-ctx.Done():

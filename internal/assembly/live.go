@@ -4,8 +4,6 @@ import (
 	"context"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
-	"fmt"
 	"time"
 
 	"github.com/holdfast-policy/holdfast/control/jetstream"
@@ -66,28 +64,17 @@ func (l LiveDecision) encode(form jetstream.Form) ([]byte, error) {
 // A LiveFilter chooses live decisions; an empty field takes all.
 type LiveFilter struct{ Node, Verdict, Point string }
 
-// Tail calls show with each live decision of a running fleet that the filter
-// takes, seen from its first region, until ctx ends or show fails.
-func Tail(ctx context.Context, l Layout, filter LiveFilter, show func(LiveDecision) error) error {
-	d, err := readDescription(l)
-	if err != nil {
-		return fmt.Errorf("%s is not the folder of a fleet: %w", l.Dir, err)
-	}
-	where, err := ReadWhere(l)
+// Tail calls show with each live decision of a fleet that the filter takes, seen
+// from where the operator is connected, until ctx ends or show fails.
+func Tail(ctx context.Context, cfg AdminConfig, filter LiveFilter, show func(LiveDecision) error) error {
+	admin, err := OpenAdmin(ctx, cfg)
 	if err != nil {
 		return err
 	}
-	if len(where.Regions) == 0 {
-		return errors.New("this fleet has no region, and so no NATS to watch")
-	}
-	conn, err := bus.Connect(ctx, bus.Config{URL: where.Regions[0].NATS, Creds: l.Creds(operatorUser), CA: l.CAFile(), Name: "tail"})
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
+	defer admin.Close()
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
-	stop, err := conn.Subscribe(ctx, jetstream.LiveSubjects(d.Tenant, jetstream.JSON), func(m bus.Msg) {
+	stop, err := admin.conn.Subscribe(ctx, jetstream.LiveSubjects(cfg.Tenant, jetstream.JSON), func(m bus.Msg) {
 		var live LiveDecision
 		if json.Unmarshal(m.Data, &live) != nil || !filter.takes(live) {
 			return

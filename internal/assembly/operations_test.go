@@ -24,6 +24,7 @@ import (
 	"github.com/holdfast-policy/holdfast/sdk/audit"
 	"github.com/holdfast-policy/holdfast/sdk/bundle"
 	"github.com/holdfast-policy/holdfast/sdk/bus"
+	"github.com/holdfast-policy/holdfast/sdk/bus/auth"
 	"github.com/holdfast-policy/holdfast/sdk/bus/embed"
 	"github.com/holdfast-policy/holdfast/sdk/policy"
 	"github.com/holdfast-policy/holdfast/sdk/wire"
@@ -173,7 +174,7 @@ func TestOperations(t *testing.T) {
 // answersWorkloads asks as a program beside the edge.
 func answersWorkloads(t *testing.T, s *site) {
 	t.Helper()
-	app, err := bus.Connect(t.Context(), bus.Config{URL: s.edge.NATS(), User: "app", Password: "secret"})
+	app, err := bus.Connect(t.Context(), bus.Config{URL: s.edge.NATS(), User: "app", Password: "secret", Inbox: auth.WorkloadInbox("app")})
 	if err != nil {
 		t.Fatal(err)
 	}

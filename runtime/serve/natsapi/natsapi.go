@@ -3,6 +3,7 @@
 //
 //	hf.TENANT.ask.POINT   a request as JSON in, an answer as JSON out
 //
+// A workload's client must have the prefix _INBOX.workload.USER for its inboxes.
 // What is no decision is answered with the status "error" and a body
 // {"error": {code, message, ...}}, the same as over HTTP.
 package natsapi

@@ -75,7 +75,7 @@ func TestPermissions(t *testing.T) {
 			"hf.acme.stored.*.hf.acme.*.act.>", "hf.acme.stored.*.hf.acme.*.att.*", "hf.acme.stored.*.hf.acme.*.pol.>",
 		}},
 		{"link", auth.Link("acme"), []string{"$JS.*.API.>", "_INBOX.>", "hf.acme.>"}, []string{"$JS.*.API.>", "_INBOX.>", "hf.acme.>"}},
-		{"workload", auth.Workload("acme"), []string{"hf.acme.ask.>"}, []string{"_INBOX.>", "hf.acme.live.>"}},
+		{"workload", auth.Workload("acme", "app"), []string{"hf.acme.ask.>"}, []string{"_INBOX.workload.app.>", "hf.acme.live.>"}},
 	} {
 		if got := c.p.PublishSubjects(); !slices.Equal(got, c.pub) {
 			t.Errorf("%s publishes to\n%q, want\n%q", c.who, got, c.pub)
@@ -328,7 +328,7 @@ func TestConnections(t *testing.T) {
 		{"operator", auth.Operator("acme", "op"), "STANDARD WEBSOCKET", 0},
 		{"reader", auth.Reader("acme", "r"), "STANDARD WEBSOCKET", 256},
 		{"link", auth.Link("acme"), "LEAFNODE", 0},
-		{"workload", auth.Workload("acme"), "STANDARD", 256},
+		{"workload", auth.Workload("acme", "app"), "STANDARD", 256},
 	} {
 		if ways := strings.Join(u.may.Connections, " "); ways != u.ways || u.may.Subscriptions != u.subs {
 			t.Errorf("%s: %s, %d subscriptions; want %s, %d", u.what, ways, u.may.Subscriptions, u.ways, u.subs)

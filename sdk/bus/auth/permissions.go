@@ -35,6 +35,7 @@ const (
 	kindHub      = "hub"
 	kindOperator = "operator"
 	kindReader   = "reader"
+	kindWorkload = "workload"
 )
 
 // inbox is where the answers to a user's questions go.
@@ -56,6 +57,10 @@ func literal(name string) string {
 
 // EdgeInbox begins the subjects to which a node's answers may come.
 func EdgeInbox(node string) string { return inbox(kindEdge, node) }
+
+// WorkloadInbox begins the subjects to which the answers of a workload's questions
+// may come: the prefix of inboxes that its client must be given.
+func WorkloadInbox(user string) string { return inbox(kindWorkload, user) }
 
 // ReaderInbox begins the subjects to which a reader's answers may come.
 func ReaderInbox(user string) string { return inbox(kindReader, user) }
@@ -171,15 +176,16 @@ func Link(tenant string) Permissions {
 }
 
 // Workload is what a program beside an edge may do on the edge's own server:
-// ask, and listen to that node's live decisions.
-func Workload(tenant string) Permissions {
+// ask, and listen to that node's live decisions. Its answers come below
+// WorkloadInbox, so that workloads do not read one another's.
+func Workload(tenant, user string) Permissions {
 	return Permissions{
 		Publish: []Permission{
 			{ours(tenant) + ".ask.>", "asks the node for decisions"},
 		},
 		Subscribe: []Permission{
 			{ours(tenant) + ".live.>", "live decisions of this node: no others come here"},
-			{"_INBOX.>", "answers to its own questions"},
+			{inbox(kindWorkload, user) + ".>", "answers to its own questions"},
 		},
 		Connections:   []string{byClient},
 		Subscriptions: 256,

@@ -119,8 +119,8 @@ func (c *LeafConfig) config(secret string) object {
 	if c.Creds == "" {
 		users = append(users, object{"user": c.Login.User, "password": c.Login.Password})
 	}
-	p := auth.Workload(tenant)
 	for _, u := range c.Workloads {
+		p := auth.Workload(tenant, u.Name)
 		users = append(users, object{"user": u.Name, "password": u.Password, "permissions": object{
 			"publish": p.PublishSubjects(), "subscribe": p.SubscribeSubjects(),
 		}})

@@ -83,13 +83,21 @@ func TestWatchdogBuildsTheServerAnew(t *testing.T) {
 // What is beside an edge may ask and tail, and nothing else.
 func TestWorkloadsMayAskAndTail(t *testing.T) {
 	a := hub(t, embed.HubConfig{Region: "ra"})
-	s, err := embed.Leaf(t.Context(), embed.LeafConfig{Node: "e1", Login: login, Hubs: []string{a.LeafAddr()}, Workloads: []embed.User{{Name: "app", Password: "secret"}}})
+	s, err := embed.Leaf(t.Context(), embed.LeafConfig{Node: "e1", Login: login, Hubs: []string{a.LeafAddr()}, Workloads: []embed.User{{Name: "app", Password: "secret"}, {Name: "spy", Password: "spy"}}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.Shutdown)
 	until(t, "the link", func() bool { return s.NumLeafs() == 1 })
-	own, app := regiontest.Connect(t, bus.Config{Server: s}), regiontest.Connect(t, bus.Config{URL: s.ClientURL(), User: "app", Password: "secret"})
+	own, app := regiontest.Connect(t, bus.Config{Server: s}), regiontest.Connect(t, bus.Config{URL: s.ClientURL(), User: "app", Password: "secret", Inbox: auth.WorkloadInbox("app")})
+	spy := regiontest.Connect(t, bus.Config{URL: s.ClientURL(), User: "spy", Password: "spy", Inbox: auth.WorkloadInbox("spy")})
+	overheard := make(chan string, 100)
+	for _, subject := range []string{"_INBOX.>", "_INBOX.workload.>", auth.WorkloadInbox("app") + ".>", "hf.acme.ask.>"} {
+		// A refusal comes later: what counts is that nothing is heard.
+		if stop, err := spy.Subscribe(t.Context(), subject, func(m bus.Msg) { overheard <- m.Subject }); err == nil {
+			t.Cleanup(stop)
+		}
+	}
 	got := make(chan string, 100)
 	for _, c := range []*bus.Conn{own, connect(t, a)} {
 		stop, err := c.Subscribe(t.Context(), ">", func(m bus.Msg) {
@@ -114,6 +122,12 @@ func TestWorkloadsMayAskAndTail(t *testing.T) {
 	}
 	if answer, err := app.Ask(t.Context(), "hf.acme.ask.tool", "", []byte("question")); err != nil || string(answer.Data) != "question" {
 		t.Fatalf("%q, %v", answer.Data, err)
+	}
+	if answer, err := spy.Ask(t.Context(), "hf.acme.ask.tool", "", []byte("mine")); err != nil || string(answer.Data) != "mine" {
+		t.Fatalf("%q, %v", answer.Data, err)
+	}
+	if len(overheard) > 0 {
+		t.Errorf("another workload heard %s", <-overheard)
 	}
 	if len(got) > 0 {
 		t.Errorf("the workload published to %s", <-got)
