@@ -260,7 +260,7 @@ func (p *propagated) text() string {
 
 // askEvery is how often each edge is asked while a kill is on its way: what the
 // figure cannot be finer than.
-const askEvery = 10 * time.Millisecond
+const askEvery = 25 * time.Millisecond
 
 // kills presses the kill switch while every edge is asked, and prints how long
 // after the press each of them allowed for the last time.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -157,7 +158,16 @@ func (e *env) stop(ctx context.Context, which *fleetFlags, f *killFlags, sign fu
 	if err != nil {
 		return err
 	}
-	v, err := e.confirmed(ctx, admin, f.wait)
+	there := func(v registry.View) bool { return true }
+	if bundle.Type(envelope) == bundle.KillType {
+		there = func(v registry.View) bool {
+			return slices.ContainsFunc(v.Kills, func(k registry.Kill) bool { return k.Digest == digest.String() })
+		}
+	}
+	v, err := e.confirmed(ctx, admin, f.wait, there)
+	if err == nil && !there(v) {
+		return checkFailed("%s: nobody obeys it: the fleet's trust root does not believe who signed it, or it is lifted already", digest)
+	}
 	if err != nil {
 		return checkFailed("%s: the hubs have it; whether nodes obey was not seen (holdfast kill list): %w", digest, err)
 	}
@@ -173,14 +183,15 @@ func (e *env) stop(ctx context.Context, which *fleetFlags, f *killFlags, sign fu
 	return err
 }
 
-// confirmed waits until every node attests the kills that the regions hold.
-func (e *env) confirmed(ctx context.Context, admin *assembly.Admin, wait time.Duration) (v registry.View, err error) {
+// confirmed waits until the kill or lift is there and every node attests the
+// kills that the regions hold.
+func (e *env) confirmed(ctx context.Context, admin *assembly.Admin, wait time.Duration, there func(registry.View) bool) (v registry.View, err error) {
 	until := time.Now().Add(wait)
 	for {
 		if v, _, err = admin.View(ctx); err != nil {
 			return v, err
 		}
-		if len(v.NotConfirmed) == 0 || time.Now().After(until) {
+		if len(v.NotConfirmed) == 0 && there(v) || time.Now().After(until) {
 			return v, nil
 		}
 		select {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/holdfast-policy/holdfast/control/jetstream"
@@ -206,18 +207,22 @@ func (a *Admin) somewhere(ctx context.Context, state *State, put func(jetstream.
 	}
 }
 
-// everywhere has every region take something, and is content with one.
+// everywhere has every region take something, all at once, and is content with one.
 func (a *Admin) everywhere(put func(jetstream.Region) error) error {
-	var errs []error
-	for _, r := range a.regions {
-		if err := put(r); err != nil {
-			errs = append(errs, fmt.Errorf("region %s: %w", r.Name, err))
-		}
+	errs := make([]error, len(a.regions))
+	var putting sync.WaitGroup
+	for i, r := range a.regions {
+		putting.Go(func() {
+			if err := put(r); err != nil {
+				errs[i] = fmt.Errorf("region %s: %w", r.Name, err)
+			}
+		})
 	}
-	if len(errs) == len(a.regions) {
-		return errors.Join(errs...)
+	putting.Wait()
+	if slices.Contains(errs, nil) {
+		return nil
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // Publish hands a release that is signed to one region: the packages first,
@@ -245,6 +250,11 @@ func (a *Admin) Publish(ctx context.Context, envelope []byte, packages ...[]byte
 // Kill hands a kill or a lift to every region that answers. A lift of a kill that
 // no region holds is refused: who mistypes a digest must not believe it lifted.
 func (a *Admin) Kill(ctx context.Context, envelope []byte) (digest wire.Digest, err error) {
+	// A stop does not wait for the state to be read, unless it takes a newer trust
+	// root to see that it is good.
+	if k, err := a.cfg.Root.OpenKill(envelope); err == nil {
+		return k.Digest, a.everywhere(func(r jetstream.Region) error { return r.PutKill(ctx, k.Digest, envelope) })
+	}
 	state, err := a.Read(ctx)
 	if err != nil {
 		return digest, err

@@ -23,6 +23,7 @@ const (
 	attestEvery   = 2 * time.Second
 	attestRolling = 500 * time.Millisecond
 	attestGap     = 20 * time.Millisecond
+	attestAgain   = 100 * time.Millisecond // after a first one that nobody took
 	attestTimeout = 5 * time.Second
 )
 
@@ -45,15 +46,19 @@ func (n *Node) attest(ctx context.Context) {
 		l := n.live.Load()
 		serial++
 		first := l.set != nil && l.set != told
-		if n.attestOnce(ctx, l, serial, first) && first {
+		pause := n.attestPause(l)
+		switch ok := n.attestOnce(ctx, l, serial, first); {
+		case ok && first:
 			told = l.set
+		case first:
+			pause = attestAgain // a hub may not know the release yet
 		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-n.attestNow:
 			pauseFor(ctx, attestGap)
-		case <-time.After(n.attestPause(l)):
+		case <-time.After(pause):
 		}
 	}
 }
