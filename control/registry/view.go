@@ -90,6 +90,9 @@ type Timing struct {
 	Fetch     float64 `json:"fetch_ms"`
 	Admit     float64 `json:"admit_ms"`
 	Swap      float64 `json:"swap_ms"`
+	// InForce is from the hub's storing to the activation, by both clocks. What
+	// propagation_ms has beyond it is the attestation's way.
+	InForce float64 `json:"in_force_ms"`
 }
 
 // Journal is where a node's records are.
@@ -175,7 +178,7 @@ func (f *Fleet) View(attestations, activations map[string][]Stored, now time.Tim
 			if !at.IsZero() && a.Node.Created <= target.Published.UnixNano() {
 				d := at.Sub(target.Published)
 				took = append(took, d)
-				v.Nodes[i].propagated(d, target, a.Attestation.Timing)
+				v.Nodes[i].propagated(d, target, a.Attestation)
 			}
 		}
 	}
@@ -186,10 +189,12 @@ func (f *Fleet) View(attestations, activations map[string][]Stored, now time.Tim
 	return v
 }
 
-func (n *Node) propagated(d time.Duration, target *Release, t audit.ActivationTiming) {
+func (n *Node) propagated(d time.Duration, target *Release, a *audit.Attestation) {
+	published := target.Published.UnixNano()
 	n.Propagation = float64(d) / 1e6
 	n.Timing = Timing{
-		Transport: float64(t.Received-target.Published.UnixNano()) / 1e6, Fetch: float64(t.Fetch) / 1e6, Admit: float64(t.Admit) / 1e6, Swap: float64(t.Swap) / 1e6,
+		Transport: float64(a.Timing.Received-published) / 1e6, Fetch: float64(a.Timing.Fetch) / 1e6, Admit: float64(a.Timing.Admit) / 1e6,
+		Swap: float64(a.Timing.Swap) / 1e6, InForce: float64(a.Activated-published) / 1e6,
 	}
 }
 
