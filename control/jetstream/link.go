@@ -132,12 +132,32 @@ func (l link) follow(ctx context.Context, what string, wake <-chan struct{}, f f
 // new also comes by itself.
 const askEvery = 2 * time.Second
 
+// Reading a chunk is tried so often, each time for so long: a question that is
+// lost with its gate must not cost a release seconds.
+const (
+	readTries  = 5
+	readWithin = 400 * time.Millisecond
+)
+
+// read asks for what does not change by being asked for, again when nobody answers.
+func (l link) read(ctx context.Context, what string) (a bus.Answer, err error) {
+	for range readTries {
+		within, cancel := context.WithTimeout(ctx, readWithin)
+		a, err = l.ask(within, what, "", nil)
+		cancel()
+		if !errors.Is(err, bus.ErrUnreachable) || ctx.Err() != nil {
+			break
+		}
+	}
+	return a, err
+}
+
 // fetch assembles a package's uncompressed content from its chunks, at most max
 // bytes, and checks its digest.
 func (l link) fetch(ctx context.Context, digest wire.Digest, max uint64) ([]byte, error) {
 	var content []byte
 	for i := 0; ; i++ {
-		a, err := l.ask(ctx, askBlob+"."+digest.Hex()+"."+strconv.Itoa(i), "", nil)
+		a, err := l.read(ctx, askBlob+"."+digest.Hex()+"."+strconv.Itoa(i))
 		if errors.Is(err, bus.ErrNotFound) {
 			return nil, fmt.Errorf("package %s, chunk %d of region %s: %w", digest, i, l.region, ErrNoPackage)
 		}

@@ -31,6 +31,9 @@ import (
 	"github.com/holdfast-policy/holdfast/sdk/wire"
 )
 
+// firstRetry is the first pause before a release that lacked a package is tried again.
+const firstRetry = 100 * time.Millisecond
+
 // CodeLogFailure is the reason code of an answer whose record could not be written.
 const CodeLogFailure = "log_failure"
 
@@ -196,6 +199,7 @@ func (n *Node) prepare(ctx context.Context) (err error) {
 		Event:       n.Record,
 		Changed:     n.attestSoon,
 
+		Retry: firstRetry,
 		Fresh: n.cfg.AwaitEnrolment,
 		Now:   n.cfg.Now,
 		Wrap:  n.cfg.Wrap,
