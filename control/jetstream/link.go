@@ -136,7 +136,7 @@ const askEvery = 2 * time.Second
 // lost with its gate must not cost a release seconds.
 const (
 	readTries  = 5
-	readWithin = 400 * time.Millisecond
+	readWithin = 4 * patience // a gate waits twice as long for a replica that is behind
 )
 
 // read asks for what does not change by being asked for, again when nobody answers.
