@@ -145,7 +145,7 @@ func TestServersOfTheUsers(t *testing.T) {
 	_ = running.Process.Kill()
 	_ = running.Wait()
 	wait(t, "decisions without a server", func() bool { all, _ := l.answers(); return len(all) > 20 })
-	running = start()
+	start()
 	again := time.Now()
 	publishUntil(t, ctx, f, allow(t, "bob"))
 	decideUntil(t, url, "bob", policy.Allow)

@@ -85,9 +85,8 @@ func TestNewestAttestation(t *testing.T) {
 	}
 	// The first receipt of the activation, whichever region is read first; what
 	// enforces something else is none.
-	other := say(young, 2, 1, -time.Minute)
 	w.attest("a", began.Add(-time.Minute), enforcing(wire.Sum([]byte("else")), 1))
-	other = w.attestations["a"][0]
+	other := w.attestations["a"][0]
 	late := registry.Stored{Data: c.Data, At: began.Add(2 * time.Second)}
 	for _, order := range [][]registry.Stored{{late, again, other}, {other, again, late}} {
 		w.attestations["a"], w.activations["a"] = []registry.Stored{c}, order
