@@ -81,8 +81,20 @@ type State struct {
 // the lowest of their sizes.
 type cosigned struct{ most, least uint64 }
 
-// Read reads every region that answers; ErrNoRegion when none does.
+// Read reads every region that answers; ErrNoRegion when none does. The server
+// that is lost may be the leader of one region and the way to the other at once,
+// so a first failure is tried again while a region may elect.
 func (a *Admin) Read(ctx context.Context) (*State, error) {
+	for until := time.Now().Add(electing); ; {
+		s, err := a.readOnce(ctx)
+		if err == nil || !errors.Is(err, bus.ErrUnreachable) || ctx.Err() != nil || time.Now().After(until) {
+			return s, err
+		}
+		pause(ctx, 100*time.Millisecond)
+	}
+}
+
+func (a *Admin) readOnce(ctx context.Context) (*State, error) {
 	s := &State{
 		Fleet: registry.NewFleet(a.cfg.Root), attestations: map[string][]registry.Stored{},
 		activations: map[string][]registry.Stored{}, cosigned: map[string]cosigned{},
