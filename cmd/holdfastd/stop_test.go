@@ -482,7 +482,9 @@ func (f *twoRegions) older() {
 	publish(f.t, f.ctx, f.Fleet, nil, allow(f.t, "ada"))
 	newest := publish(f.t, f.ctx, f.Fleet, func(r *bundle.Release) { r.Epoch += 5 }, allow(f.t, "bob"))
 	f.two = restartEdge(f.t, f.Fleet, "two")
-	wait(f.t, "the newest", func() bool { return status(f.t, f.two).Epoch == newest.Epoch })
+	for _, url := range []string{f.one, f.two} { // before that, the older one is passed over and no refusal
+		wait(f.t, "the newest", func() bool { return status(f.t, url).Epoch == newest.Epoch })
+	}
 	// An epoch that was left out, signed by the same two people, from one who may
 	// write into the region.
 	envelope, old, err := f.Release([]fleetkit.Policy{allow(f.t, "eva")}, func(r *bundle.Release) { r.Epoch, r.Previous = newest.Epoch-2, was.Digest })
