@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/holdfast-policy/holdfast/compiler"
+	"github.com/holdfast-policy/holdfast/internal/needs"
 	"github.com/holdfast-policy/holdfast/sdk/guest"
 )
 
@@ -34,7 +35,7 @@ func begin(t *testing.T, l guest.Language) string {
 func orSkip(t *testing.T, l guest.Language, dir string) {
 	t.Helper()
 	if _, err := compiler.Toolchain(t.Context(), l.Config, dir); err != nil {
-		t.Skipf("not tested here: %v", err)
+		needs.Missing(t, err)
 	}
 }
 

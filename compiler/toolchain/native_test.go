@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/holdfast-policy/holdfast/compiler/toolchain"
+	"github.com/holdfast-policy/holdfast/internal/needs"
 	"github.com/holdfast-policy/holdfast/sdk/abi"
 	"github.com/holdfast-policy/holdfast/sdk/wasm"
 )
@@ -60,12 +61,7 @@ func folder(t *testing.T, files map[string]string, below ...string) string {
 // orSkip skips the test when there is no such toolchain on this machine.
 func orSkip(t *testing.T, m *toolchain.Module, err error) *toolchain.Module {
 	t.Helper()
-	if missing, ok := errors.AsType[*toolchain.MissingError](err); ok {
-		t.Skipf("not tested here: %v", missing)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	need(t, err)
 	return m
 }
 
@@ -73,7 +69,7 @@ func TestNativeIsReproducibleInAnyFolder(t *testing.T) {
 	for name, c := range compilers {
 		t.Run(name, func(t *testing.T) {
 			if name == "zig cc" {
-				withoutClang(t)
+				needs.OnlyZig(t)
 			}
 			m, err := c.build(t.Context(), folder(t, c.files))
 			first := orSkip(t, m, err)
@@ -97,21 +93,6 @@ func TestNativeIsReproducibleInAnyFolder(t *testing.T) {
 			}
 		})
 	}
-}
-
-// withoutClang leaves nothing on PATH but zig, if there is one.
-func withoutClang(t *testing.T) {
-	t.Helper()
-	bin := t.TempDir()
-	for _, dir := range filepath.SplitList(os.Getenv("PATH")) {
-		for _, name := range []string{"zig", "node"} {
-			if file, err := filepath.EvalSymlinks(filepath.Join(dir, name)); err == nil {
-				_ = os.Symlink(file, filepath.Join(bin, name)) // the first of PATH wins
-			}
-		}
-	}
-	t.Setenv("CLANG", "")
-	t.Setenv("PATH", bin)
 }
 
 func TestNativeCompileErrors(t *testing.T) {

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/holdfast-policy/holdfast/compiler/toolchain"
+	"github.com/holdfast-policy/holdfast/internal/needs"
 	"github.com/holdfast-policy/holdfast/sdk/abi"
 	"github.com/holdfast-policy/holdfast/sdk/wasm"
 )
@@ -23,7 +24,7 @@ func need(t *testing.T, err error) {
 	t.Helper()
 	var missing *toolchain.MissingError
 	if errors.As(err, &missing) {
-		t.Skip(err)
+		needs.Missing(t, err)
 	}
 	if err != nil {
 		t.Fatal(err)

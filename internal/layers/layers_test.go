@@ -69,6 +69,8 @@ var arrows = map[string][]string{
 	"internal/assembly":    {"runtime/", "control/", "sdk/", "internal/"},
 	"internal/fleetkit":    {"internal/assembly", "sdk/"},
 	"internal/layers":      {},
+	"internal/needs":       {},
+	"internal/plaincbor":   {},
 	"internal/regocases":   {},
 	"internal/regoindex":   {},
 	"internal/regiontest":  {"internal/cut", "control/jetstream", "sdk/"},

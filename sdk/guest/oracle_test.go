@@ -1,16 +1,14 @@
 package guest_test
 
 import (
-	"encoding/binary"
 	"fmt"
-	"maps"
-	"math"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/holdfast-policy/holdfast/internal/plaincbor"
 	"github.com/holdfast-policy/holdfast/sdk/abi"
 	"github.com/holdfast-policy/holdfast/sdk/bundle"
 	"github.com/holdfast-policy/holdfast/sdk/codec"
@@ -61,70 +59,19 @@ func (r rules) decide(req *policy.Request, now int64) said {
 	}
 	if a.value != nil {
 		out[0]++
-		out = encode(encode(out, "value"), a.value)
+		out = plaincbor.Append(plaincbor.Append(out, "value"), a.value)
 	}
-	out = append(encode(out, "reasons"), 0x81, 0xa2)
-	out = encode(encode(encode(encode(out, "code"), a.code), "text"), a.text)
-	out = encode(encode(out, "verdict"), a.verdict)
+	out = append(plaincbor.Append(out, "reasons"), 0x81, 0xa2)
+	out = plaincbor.Append(plaincbor.Append(plaincbor.Append(plaincbor.Append(out, "code"), a.code), "text"), a.text)
+	out = plaincbor.Append(plaincbor.Append(out, "verdict"), a.verdict)
 	if a.obligations != nil {
-		out = encode(encode(out, "obligations"), a.obligations)
+		out = plaincbor.Append(plaincbor.Append(out, "obligations"), a.obligations)
 	}
 	s := said{output: out}
 	if a.log != "" {
 		s.logs = []abi.Log{{Level: 1, Text: a.log}}
 	}
 	return s
-}
-
-// encode is deterministic CBOR, floats in 64 bits.
-func encode(out []byte, v any) []byte {
-	switch v := v.(type) {
-	case nil:
-		return append(out, 0xf6)
-	case bool:
-		if v {
-			return append(out, 0xf5)
-		}
-		return append(out, 0xf4)
-	case int64:
-		if v < 0 {
-			return head(out, 1, uint64(-(v + 1)))
-		}
-		return head(out, 0, uint64(v))
-	case float64:
-		return binary.BigEndian.AppendUint64(append(out, 0xfb), math.Float64bits(v))
-	case string:
-		return append(head(out, 3, uint64(len(v))), v...)
-	case []any:
-		out = head(out, 4, uint64(len(v)))
-		for _, item := range v {
-			out = encode(out, item)
-		}
-		return out
-	case map[string]any:
-		out = head(out, 5, uint64(len(v)))
-		keys := slices.Collect(maps.Keys(v))
-		slices.SortFunc(keys, func(a, b string) int { return strings.Compare(string(encode(nil, a)), string(encode(nil, b))) })
-		for _, k := range keys {
-			out = encode(encode(out, k), v[k])
-		}
-		return out
-	}
-	panic(fmt.Sprintf("%T", v))
-}
-
-func head(out []byte, major byte, n uint64) []byte {
-	switch major <<= 5; {
-	case n < 24:
-		return append(out, major|byte(n))
-	case n < 1<<8:
-		return append(out, major|24, byte(n))
-	case n < 1<<16:
-		return binary.BigEndian.AppendUint16(append(out, major|25), uint16(n))
-	case n < 1<<32:
-		return binary.BigEndian.AppendUint32(append(out, major|26), uint32(n))
-	}
-	return binary.BigEndian.AppendUint64(append(out, major|27), n)
 }
 
 // reasonOf is "verdict code" of an answer.

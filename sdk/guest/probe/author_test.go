@@ -1,6 +1,7 @@
 package probe_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"maps"
@@ -10,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/holdfast-policy/holdfast/compiler/toolchain"
+	"github.com/holdfast-policy/holdfast/internal/needs"
 	"github.com/holdfast-policy/holdfast/runtime/engine"
 	"github.com/holdfast-policy/holdfast/sdk/abi"
 	"github.com/holdfast-policy/holdfast/sdk/codec"
@@ -27,7 +29,7 @@ func build(t *testing.T, compile func(context.Context, string) (*toolchain.Modul
 	}
 	m, err := compile(t.Context(), dir)
 	if missing, ok := errors.AsType[*toolchain.MissingError](err); ok {
-		t.Skipf("not tested here: %v", missing)
+		needs.Missing(t, missing)
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -75,9 +77,16 @@ func block(t *testing.T, readme, language string) string {
 
 // TestReadmes: what the SDKs' READMEs begin with builds and does what it looks like.
 func TestReadmes(t *testing.T) {
-	native(t, func(t *testing.T, l language) {
-		code := block(t, "../"+l.name+"/README.md", l.name)
+	each(t, func(t *testing.T, l language) {
+		code := block(t, "../"+l.name+"/README.md", cmp.Or(map[string]string{"assemblyscript": "ts"}[l.name], l.name))
 		module := build(t, l.build, "../"+l.name+"/"+l.sdk(), map[string]string{"policy" + l.ending: code})
+		if l.name == "rust" || l.name == "assemblyscript" {
+			p := loaded(t, module, object{"currency": "EUR"})
+			p.wants(object{"arguments": object{"amount": int64(101)}}, answer{verdict: "require_approval", reasons: [][2]string{{"large", "größer wants 101"}},
+				obligations: []obligation{{"log-1", "notify", object{"who": "treasury"}}}})
+			p.wants(object{"arguments": object{"amount": int64(100)}}, answer{verdict: "allow", reasons: [][2]string{{"small", "100 is fine"}}, value: object{"currency": "EUR"}})
+			return
+		}
 		for subject, want := range map[string]string{"größer": "deny blocked: größer is blocked", "nobody": "allow fine: nobody objects"} {
 			if got := loaded(t, module, object{"blocked": []any{int64(1), subject}}).says(); got != want {
 				t.Errorf("got %q, want %q", got, want)
@@ -118,7 +127,7 @@ func TestSeveralFiles(t *testing.T) {
 		testSeveral(t)
 	})
 	t.Run("zig cc", func(t *testing.T) {
-		t.Setenv("PATH", onlyZig(t))
+		needs.OnlyZig(t)
 		testSeveral(t)
 	})
 }
@@ -127,20 +136,6 @@ func testSeveral(t *testing.T) {
 	if got := loaded(t, build(t, toolchain.C, "../c/holdfast.h", maps.Clone(several)), nil).says(); got != "allow greeted: hello größer, number 7" {
 		t.Error(got)
 	}
-}
-
-// onlyZig is a folder with zig alone, if there is one, and what it needs.
-func onlyZig(t *testing.T) string {
-	t.Helper()
-	bin := t.TempDir()
-	for _, dir := range filepath.SplitList(os.Getenv("PATH")) {
-		for _, name := range []string{"zig", "node"} {
-			if file, err := filepath.EvalSymlinks(filepath.Join(dir, name)); err == nil {
-				_ = os.Symlink(file, filepath.Join(bin, name)) // the first of PATH wins
-			}
-		}
-	}
-	return bin
 }
 
 // keepers keep their parameters as often as it goes, and say how often that was.

@@ -20,6 +20,8 @@ import (
 	"time"
 
 	"github.com/holdfast-policy/holdfast/compiler/toolchain"
+	"github.com/holdfast-policy/holdfast/internal/needs"
+	"github.com/holdfast-policy/holdfast/internal/plaincbor"
 	"github.com/holdfast-policy/holdfast/runtime/engine"
 	"github.com/holdfast-policy/holdfast/sdk/abi"
 	"github.com/holdfast-policy/holdfast/sdk/abi/conformance"
@@ -98,7 +100,7 @@ func TestModulesAreAsBuilt(t *testing.T) {
 			}
 			m, err := l.build(t.Context(), dir)
 			if missing, ok := errors.AsType[*toolchain.MissingError](err); ok {
-				t.Skipf("not rebuilt here: %v", missing)
+				needs.Missing(t, missing)
 			}
 			if err != nil {
 				t.Fatal(err)
@@ -479,7 +481,7 @@ func TestMalformed(t *testing.T) {
 			for _, filler := range []int{0, 65_000, 300_000} { // so that the end lies elsewhere
 				doc := input
 				if filler > 0 && len(input) < 1000 {
-					doc = append(encode([]byte{0x82}, strings.Repeat("f", filler)), input...)
+					doc = append(plaincbor.Append([]byte{0x82}, strings.Repeat("f", filler)), input...)
 				}
 				if result, err := p.module.Call(abi.Call{Input: doc, Fuel: abi.MaxFuel}); err == nil || err.Error() != string(abi.TrapRefused) {
 					t.Errorf("%s after %d: %.200q, %v", name, filler, result.Output, err)
@@ -557,7 +559,7 @@ func onNode(t *testing.T, l language, stale, request []byte, calls int) string {
 	t.Helper()
 	node, err := exec.LookPath("node")
 	if err != nil {
-		t.Skip("no node on PATH: install Node.js")
+		needs.Missing(t, "no node on PATH: install Node.js")
 	}
 	init, err := wire.Marshal(object{"params": object{"words": []any{"kept"}}})
 	if err != nil {
@@ -595,39 +597,5 @@ func TestStaleBytes(t *testing.T) {
 				}
 			}
 		}
-	})
-}
-
-// TestReadme builds the policy of each README and asks it.
-func TestReadme(t *testing.T) {
-	each(t, func(t *testing.T, l language) {
-		if l.name != "rust" && l.name != "assemblyscript" {
-			t.Skip("its README has no whole policy")
-		}
-		_, text, _ := strings.Cut(string(read(t, "../"+l.name+"/README.md")), "```")
-		_, text, _ = strings.Cut(text, "\n")
-		source, _, _ := strings.Cut(text, "```")
-		dir := t.TempDir()
-		for name, text := range map[string][]byte{"policy": []byte(source), "holdfast": read(t, "../"+l.name+"/holdfast"+l.ending)} {
-			if err := os.WriteFile(filepath.Join(dir, name+l.ending), text, 0o600); err != nil {
-				t.Fatal(err)
-			}
-		}
-		m, err := l.build(t.Context(), dir)
-		if missing, ok := errors.AsType[*toolchain.MissingError](err); ok {
-			t.Skip(missing)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		p := probe{t, nil}
-		loaded, err := newHost(t, engine.Config{}).Load(t.Context(), guestOf(t, "readme", m.Wasm, object{"currency": "EUR"}, nil))
-		if err != nil {
-			t.Fatal(err)
-		}
-		p.module = loaded.(*engine.Module)
-		p.wants(object{"arguments": object{"amount": int64(101)}}, answer{verdict: "require_approval", reasons: [][2]string{{"large", "größer wants 101"}},
-			obligations: []obligation{{"log-1", "notify", object{"who": "treasury"}}}})
-		p.wants(object{"arguments": object{"amount": int64(100)}}, answer{verdict: "allow", reasons: [][2]string{{"small", "100 is fine"}}, value: object{"currency": "EUR"}})
 	})
 }
