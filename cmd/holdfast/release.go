@@ -227,28 +227,17 @@ are there must verify, and it says who is missing. Look at holdfast release diff
 			if err != nil {
 				return err
 			}
-			env, err := readBounded(args[0], bundle.MaxEnvelope)
-			if err != nil {
-				return err
-			}
-			if _, err := bundle.PeekRelease(env); err != nil {
-				return fmt.Errorf("%s: %w", args[0], err)
-			}
-			k, err := readSigner(key)
-			if err != nil {
-				return err
-			}
 			trust, err := optionalRoot(root)
 			if err != nil {
 				return err
 			}
-			if env, err = signRelease(env, trust, k); err != nil {
-				return err
-			}
-			if file == "" {
-				file = args[0]
-			}
-			if err := write(file, env); err != nil {
+			file, env, err := signFile(args[0], file, key, func(env []byte, k *bundle.PrivateKey) ([]byte, error) {
+				if _, err := bundle.PeekRelease(env); err != nil {
+					return nil, fmt.Errorf("%s: %w", args[0], err)
+				}
+				return signRelease(env, trust, k)
+			})
+			if err != nil {
 				return err
 			}
 			return e.printRelease(file, env, trust, asJSON)

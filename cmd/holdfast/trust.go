@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"maps"
@@ -287,25 +288,15 @@ trust root's or, with --previous, of the version before.`,
 			if err != nil {
 				return err
 			}
-			env, err := readBounded(args[0], bundle.MaxEnvelope)
+			var before *bundle.TrustRoot
+			file, env, err := signFile(args[0], file, key, func(env []byte, k *bundle.PrivateKey) (_ []byte, err error) {
+				var r *bundle.TrustRoot
+				if r, before, err = peekRoot(args[0], env, previous); err != nil {
+					return nil, err
+				}
+				return signRoot(env, r, before, k)
+			})
 			if err != nil {
-				return err
-			}
-			r, before, err := peekRoot(args[0], env, previous)
-			if err != nil {
-				return err
-			}
-			k, err := readSigner(key)
-			if err != nil {
-				return err
-			}
-			if env, err = signRoot(env, r, before, k); err != nil {
-				return err
-			}
-			if file == "" {
-				file = args[0]
-			}
-			if err := write(file, env); err != nil {
 				return err
 			}
 			return e.printRoot(file, env, before, asJSON)
@@ -315,6 +306,24 @@ trust root's or, with --previous, of the version before.`,
 	c.Flags().StringVar(&previous, "previous", "", "the version before, whose root persons must sign too")
 	out.add(c, "where the signed file goes (default: in place)")
 	return c
+}
+
+// signFile writes what sign makes of a file and a key into another file, or in
+// place when out is "". It returns where, and what.
+func signFile(in, out, key string, sign func(env []byte, k *bundle.PrivateKey) ([]byte, error)) (string, []byte, error) {
+	env, err := readBounded(in, bundle.MaxEnvelope)
+	if err != nil {
+		return "", nil, err
+	}
+	k, err := readSigner(key)
+	if err != nil {
+		return "", nil, err
+	}
+	if env, err = sign(env, k); err != nil {
+		return "", nil, err
+	}
+	out = cmp.Or(out, in)
+	return out, env, write(out, env)
 }
 
 func readSigner(path string) (*bundle.PrivateKey, error) {

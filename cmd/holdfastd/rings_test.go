@@ -70,6 +70,22 @@ type ringFleet struct {
 	hook, wire   mailbox
 }
 
+// watched connects an operator, with the alarms on a subject going into a mailbox.
+func watched(t *testing.T, ctx context.Context, f *fleetkit.Fleet, subject string, alarms *mailbox) *assembly.Admin {
+	t.Helper()
+	admin, err := f.Admin(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(admin.Close)
+	stop, err := admin.Conn().Subscribe(ctx, subject, func(m bus.Msg) { _ = alarms.put(m.Data) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(stop)
+	return admin
+}
+
 func newRingFleet(t *testing.T, ctx context.Context) *ringFleet {
 	t.Helper()
 	f := &ringFleet{Fleet: newFleet(t, 3, "eu"), t: t, ctx: ctx}
@@ -84,17 +100,7 @@ func newRingFleet(t *testing.T, ctx context.Context) *ringFleet {
 	if err := f.StartHubs(ctx); err != nil {
 		t.Fatal(err)
 	}
-	admin, err := f.Admin(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(admin.Close)
-	f.admin = admin
-	stop, err := admin.Conn().Subscribe(ctx, "hf.bank.eu.alarm.>", func(m bus.Msg) { _ = f.wire.put(m.Data) })
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(stop)
+	f.admin = watched(t, ctx, f.Fleet, "hf.bank.eu.alarm.>", &f.wire)
 	f.canary = startEdge(t, ctx, f.Fleet, "canary", "eu", map[string]string{"ring": "canary"})
 	f.rest = startEdge(t, ctx, f.Fleet, "rest", "eu", nil)
 	return f

@@ -23,7 +23,6 @@ import (
 	"github.com/holdfast-policy/holdfast/internal/fleetkit"
 	"github.com/holdfast-policy/holdfast/runtime/edge"
 	"github.com/holdfast-policy/holdfast/sdk/bundle"
-	"github.com/holdfast-policy/holdfast/sdk/bus"
 	"github.com/holdfast-policy/holdfast/sdk/policy"
 	"github.com/holdfast-policy/holdfast/sdk/wire"
 )
@@ -59,17 +58,7 @@ func newTwoRegions(t *testing.T, ctx context.Context) *twoRegions {
 	if err := f.StartHubs(ctx); err != nil {
 		t.Fatal(err)
 	}
-	admin, err := f.Admin(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(admin.Close)
-	f.admin = admin
-	stop, err := admin.Conn().Subscribe(ctx, "hf.bank.*.alarm.>", func(m bus.Msg) { _ = f.alarms.put(m.Data) })
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(stop)
+	f.admin = watched(t, ctx, f.Fleet, "hf.bank.*.alarm.>", &f.alarms)
 	f.one = startEdge(t, ctx, f.Fleet, "one", "eu", nil)
 	if err := f.Enrol(ctx, "two", "us", nil); err != nil {
 		t.Fatal(err)
