@@ -309,10 +309,22 @@ func (l *Loader) admissible(s *bundle.SignedRelease) error {
 		}
 	}
 	l.mu.Lock()
-	ratchet := l.state.ratchet
-	l.mu.Unlock()
-	_, err := admit(ratchet, s, l.config.Now())
+	defer l.mu.Unlock()
+	s, err := l.state.current(s)
+	if err != nil {
+		return err
+	}
+	_, err = admit(l.state.ratchet, s, l.config.Now())
 	return err
+}
+
+// current is a release that may have been verified before the last trust root
+// came, as the one in use verifies it. What is in force or the way back stays.
+func (s *state) current(rel *bundle.SignedRelease) (*bundle.SignedRelease, error) {
+	if rel.RootVersion >= s.root.Version || rel.Digest == s.ratchet.InForce() || rel.Digest == s.ratchet.Back {
+		return rel, nil
+	}
+	return s.root.ReopenRelease(rel.Envelope)
 }
 
 // admit returns the ratchet for s. A release that the ratchet names already was
@@ -372,13 +384,9 @@ func (l *Loader) wanted(o *offer) (bundle.Ratchet, error) {
 	if l.state.phase(o) != bundle.PhaseActive {
 		return l.ratchet, ErrSuperseded
 	}
-	rel := o.rel
-	if rel.RootVersion < l.state.root.Version {
-		again, err := l.state.root.ReopenRelease(rel.Envelope)
-		if err != nil {
-			return l.ratchet, err
-		}
-		rel = again
+	rel, err := l.state.current(o.rel)
+	if err != nil {
+		return l.ratchet, err
 	}
 	next, err := admit(l.ratchet, rel, l.config.Now())
 	if err != nil {

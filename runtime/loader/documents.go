@@ -255,6 +255,9 @@ func (l *Loader) putRoot(root *bundle.TrustRoot, env []byte) error {
 	if err := l.store.putRatchet(next); err != nil {
 		return err
 	}
+	l.mu.Lock()
+	l.state.root = root // never behind the ratchet: releases are judged by both
+	l.mu.Unlock()
 	l.setRatchet(next)
 	return nil
 }

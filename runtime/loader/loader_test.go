@@ -194,6 +194,53 @@ func TestTrustRootIsValidated(t *testing.T) {
 	}
 }
 
+// A trust root that comes after a release and before its turn judges it: it
+// comes into force, unless the root revoked who signed it.
+func TestTrustRootOvertakesARelease(t *testing.T) {
+	for _, revoked := range []bool{false, true} {
+		w := newWorld(t)
+		next := *w.trust
+		next.Version++
+		if revoked {
+			another, err := bundle.GenerateKey(bundle.RoleApprover, "bea")
+			if err != nil {
+				t.Fatal(err)
+			}
+			next = *bundle.NewTrustRoot("acme", start.AddDate(1, 0, 0), w.root.Key, w.author.Key, another.Key)
+			next.Version = w.trust.Version + 1
+		}
+		root, err := bundle.SignTrustRoot(&next, w.root)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l := w.open(nil)
+		w.offer(l, w.verdict(1, policy.Deny))
+		<-w.recorded
+		release := w.verdict(2, policy.Allow)
+		l.Deliver(release)
+		l.Deliver(root)
+		w.run(l)
+		if revoked {
+			l.Deliver(w.verdict(3, policy.Allow))
+			l.Deliver(release)
+			time.Sleep(200 * time.Millisecond) // an activation would take a tenth of it
+			w.expect(l, 1, policy.Deny)
+			if r := w.refusals(); len(r) != 2 || !errors.Is(r[1], bundle.ErrThreshold) {
+				t.Errorf("refused: %v", r)
+			}
+			continue
+		}
+		if epoch := <-w.recorded; epoch != 2 {
+			t.Fatalf("epoch %d in force", epoch)
+		}
+		time.Sleep(20 * time.Millisecond) // recorded, then swapped
+		w.expect(l, 2, policy.Allow)
+		if r := w.refusals(); len(r) > 0 {
+			t.Errorf("refused on the way: %v", r)
+		}
+	}
+}
+
 func TestColdStart(t *testing.T) {
 	w := newWorld(t)
 	r := w.release(3, w.publish(says(t, policy.Allow)))
