@@ -191,7 +191,7 @@ func (s Sink) Head(ctx context.Context, node, boot string) (last, fence uint64, 
 		return 0, 0, errors.New("region " + s.Name + ": the head has no sequence")
 	}
 	if b, err := audit.DecodeBatch(a.Data); err == nil && b.Tenant == s.Tenant && b.Node == node && b.Boot == boot {
-		if _, _, err := b.Verify(s.Node); err == nil {
+		if _, _, err := b.Verify(s.Node, nil); err == nil {
 			return b.Last(), fence, nil
 		}
 	}

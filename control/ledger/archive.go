@@ -111,7 +111,7 @@ func (a archive) head(node, boot string, key note.Verifier) (h head, broken bool
 		b, err := a.read(node, boot, spans[n-1])
 		if err == nil {
 			var c audit.Checkpoint
-			if c, _, err = b.Verify(key); err == nil {
+			if c, _, err = b.Verify(key, nil); err == nil {
 				return head{c.Size, c.Root}, broken, nil
 			}
 		}

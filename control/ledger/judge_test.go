@@ -41,7 +41,7 @@ func TestJudge(t *testing.T) {
 		{"a sequence used again", 30, lie, 21, 40, fork, [2]uint64{}},
 	} {
 		b := c.from.batch(c.first, c.end)
-		cp, _, err := b.Verify(keys.Node(tenant, "e1"))
+		cp, _, err := b.Verify(keys.Node(tenant, "e1"), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -61,7 +61,7 @@ func TestJudge(t *testing.T) {
 		var got [2]uint64
 		if fresh != nil {
 			got = [2]uint64{fresh.First, fresh.Last()}
-			if _, _, err := fresh.Verify(keys.Node(tenant, "e1")); err != nil {
+			if _, _, err := fresh.Verify(keys.Node(tenant, "e1"), nil); err != nil {
 				t.Errorf("%s: what is new does not verify: %v", c.name, err)
 			}
 		}

@@ -293,7 +293,7 @@ func (l *Ledger) verify(node, boot string, frame []byte) (*audit.Batch, audit.Ch
 	if key == nil {
 		return nil, audit.Checkpoint{}, refuse(unknownNode, "%s", node)
 	}
-	c, _, err := b.Verify(key)
+	c, _, err := b.Verify(key, nil)
 	if err != nil {
 		return nil, audit.Checkpoint{}, refuse(forged, "%v", err)
 	}

@@ -315,7 +315,7 @@ func (n *node) records() []*audit.Record {
 		b, err := j.ReadBatch(boot.ID, from, 1000, 1<<20)
 		n.w.must(err)
 		for _, e := range b.Entries {
-			r, err := e.Record()
+			r, err := e.Record(nil)
 			n.w.must(err)
 			out = append(out, r)
 		}

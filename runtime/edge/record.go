@@ -29,7 +29,7 @@ func newRecord(l *live, p *decide.Point, a *asked) (*audit.Record, error) {
 		Subject:   audit.Entity{Type: short(req.Subject.Type), ID: short(req.Subject.ID)},
 		Action:    short(req.Action.Name),
 		Resource:  audit.Entity{Type: short(req.Resource.Type), ID: short(req.Resource.ID)},
-		Request:   audit.NewPart(request),
+		Request:   audit.NewPart(nil, request),
 
 		Verdict:     out.Decision.Verdict,
 		Obligations: out.Decision.Obligations,
@@ -110,7 +110,7 @@ func part(v any) (*audit.Part, error) {
 	if err != nil {
 		return nil, err
 	}
-	return audit.NewPart(b), nil
+	return audit.NewPart(nil, b), nil
 }
 
 // activate is the loader's last step: it writes the activation leaf and puts

@@ -46,7 +46,7 @@ func (g *group) wait(ctx context.Context, class policy.Durability) error {
 
 // enqueue numbers a record and puts it into the youngest group. The work under
 // the lock overlaps with the fsync in flight.
-func (j *Journal) enqueue(body []byte, parts []*audit.Part, size int) (*group, audit.Ref, error) {
+func (j *Journal) enqueue(body []byte, stored *audit.Stored, size int) (*group, audit.Ref, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	switch {
@@ -68,7 +68,9 @@ func (j *Journal) enqueue(body []byte, parts []*audit.Part, size int) (*group, a
 	j.scratch = audit.AppendLeaf(j.scratch[:0], body, ref.Seq)
 	ref.Leaf = tlog.RecordHash(j.scratch)
 	g.leaves = append(g.leaves, ref.Leaf)
-	g.bytes = audit.AppendEntry(g.bytes, j.scratch, parts)
+	g.bytes = audit.AppendEntry(g.bytes, audit.Entry{
+		Leaf: j.scratch, Parts: stored.Parts, Key: stored.Key, Blobs: stored.Introduce(&j.window, ref.Seq),
+	})
 	return g, ref, nil
 }
 

@@ -54,6 +54,8 @@ type Config struct {
 	Tenant, Node string
 	// Key is the node's log key; its name must be audit.NodeKeyName.
 	Key note.Signer
+	// Secret is the id of the tenant secret that the keys of parts derive from.
+	Secret string
 	// FS is the seam for failing disks; nil means the operating system's.
 	FS FS
 	// Now is the wall clock; nil means time.Now.
@@ -120,6 +122,7 @@ type Journal struct {
 	scratch []byte
 	closed  bool
 	poison  error
+	window  audit.Window // the blobs of next's window
 	durable audit.Frontier
 	changed chan struct{}
 	note    []byte // the last checkpoint, and its size
@@ -249,15 +252,12 @@ func (j *Journal) Append(ctx context.Context, r *audit.Record, class policy.Dura
 	if err != nil {
 		return audit.Ref{}, fmt.Errorf("append: %w", err)
 	}
-	parts := r.Parts()
-	size := len(body) + 16
-	for _, p := range parts {
-		size += len(p.Bytes) + 8
-	}
+	stored := r.Store()
+	size := len(body) + 16 + stored.Bytes()
 	if size > audit.MaxEntryBytes {
 		return audit.Ref{}, fmt.Errorf("append: %w: %d bytes; at most %d", ErrTooLarge, size, audit.MaxEntryBytes)
 	}
-	g, ref, err := j.enqueue(body, parts, size)
+	g, ref, err := j.enqueue(body, &stored, size)
 	if err != nil {
 		return audit.Ref{}, err
 	}

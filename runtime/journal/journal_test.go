@@ -89,7 +89,7 @@ func decision(i int) *audit.Record {
 	return &audit.Record{Kind: audit.KindDecision, Time: 1_763_825_600_000_000_000 + int64(i), Decision: &audit.DecisionRecord{
 		Point: "tool.pre_call", RequestID: fmt.Sprintf("r-%d", i), Subject: audit.Entity{Type: "user", ID: "alice"},
 		Action: "call", Resource: audit.Entity{Type: "tool", ID: "payments.transfer"},
-		Request: audit.NewPart(fmt.Appendf(nil, `{"subject":{"type":"user","id":"alice"},"n":%d}`, i)),
+		Request: audit.NewPart(nil, fmt.Appendf(nil, `{"subject":{"type":"user","id":"alice"},"n":%d}`, i)),
 		Verdict: policy.Deny, Reasons: []audit.Reason{{Code: "amount_over_limit", Text: "amount over the limit of the role"}},
 		Activation: 2, Epoch: 3, Durability: policy.Synced, Runs: []audit.Run{{Fuel: 12_345}}, Latency: 42_000,
 	}}
@@ -168,7 +168,7 @@ func TestReadBatchFromAnywhere(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				_, records, err := batch.Verify(b.node)
+				_, records, err := batch.Verify(b.node, nil)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -217,7 +217,7 @@ func TestAppendRefuses(t *testing.T) {
 	b := newBench(t)
 	j := b.open()
 	big := decision(1)
-	big.Decision.Request = audit.NewPart(make([]byte, audit.MaxEntryBytes))
+	big.Decision.Request = audit.NewPart(nil, make([]byte, audit.MaxEntryBytes))
 	wrong := decision(1)
 	wrong.Kind = audit.KindAdmin
 	cancelled, cancel := context.WithCancel(context.Background())
@@ -257,7 +257,7 @@ func TestLargeRecordsAreExported(t *testing.T) {
 		for k := range part { // not compressible
 			part[k] = byte(k*k*31 + k>>7*17 + i)
 		}
-		r.Decision.Request = audit.NewPart(part)
+		r.Decision.Request = audit.NewPart(nil, part)
 		if _, err := j.Append(context.Background(), r, policy.Synced); err != nil {
 			t.Fatal(err)
 		}
@@ -326,7 +326,7 @@ func follow(j *Journal, node note.Verifier, last uint64) error {
 		if err != nil {
 			return err
 		}
-		if _, _, err := batch.Verify(node); err != nil {
+		if _, _, err := batch.Verify(node, nil); err != nil {
 			return err
 		}
 		next = batch.Last() + 1

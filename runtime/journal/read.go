@@ -111,7 +111,7 @@ func (c *cursor) readBatch(from, durable uint64, maxRecords, maxBytes int) (*aud
 		if seq == from {
 			b.Frontier = c.tree.Roots()
 		}
-		n := entryBytes(e)
+		n := e.Bytes()
 		if len(b.Entries) > 0 && (len(b.Entries) == maxRecords || size+n > maxBytes) {
 			return false
 		}
@@ -126,14 +126,6 @@ func (c *cursor) readBatch(from, durable uint64, maxRecords, maxBytes int) (*aud
 		err = ErrNoRecords
 	}
 	return nil, err
-}
-
-func entryBytes(e audit.Entry) int {
-	n := len(e.Leaf) + 8
-	for _, p := range e.Parts {
-		n += len(p) + 8
-	}
-	return n
 }
 
 // sign completes a batch with names and the checkpoint for its end.

@@ -161,7 +161,7 @@ func (cfg *Config) settled(dirs []bootDir) []pastBoot {
 
 // bootRecord is the first leaf of the boot after those.
 func (cfg *Config) bootRecord(boot string, past []pastBoot) *audit.Record {
-	r := &audit.BootRecord{Tenant: cfg.Tenant, Node: cfg.Node, Boot: boot}
+	r := &audit.BootRecord{Tenant: cfg.Tenant, Node: cfg.Node, Boot: boot, Schema: audit.SchemaVersion, Secret: cfg.Secret}
 	if len(past) > 0 {
 		last := past[len(past)-1]
 		r.Previous, r.TornBytes = last.id, last.torn

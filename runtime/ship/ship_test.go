@@ -193,7 +193,7 @@ func (w *world) write(n int) uint64 {
 func record(i int) *audit.Record {
 	return &audit.Record{Kind: audit.KindDecision, Time: int64(i), Decision: &audit.DecisionRecord{
 		Point: "tool.pre_call", RequestID: fmt.Sprint("r-", i), Subject: audit.Entity{Type: "user", ID: "alice"}, Action: "call",
-		Request: audit.NewPart(fmt.Appendf(nil, `{"action":{"name":"call"},"context":{"amount":%d,"to":"account %d"}}`, i, i*7919)),
+		Request: audit.NewPart(nil, fmt.Appendf(nil, `{"action":{"name":"call"},"context":{"amount":%d,"to":"account %d"}}`, i, i*7919)),
 		Verdict: policy.Allow, Epoch: 1, Durability: policy.Synced,
 	}}
 }

@@ -49,8 +49,8 @@ func decision(seq uint64) *Record {
 	digest := wire.Sum([]byte("module"))
 	return &Record{Seq: seq, Kind: KindDecision, Time: 1_763_825_600_123_456_789, Decision: &DecisionRecord{
 		Point: "tool.pre_call", RequestID: "0193-7f2c", Subject: Entity{"user", "alice"}, Action: "call", Resource: Entity{"tool", "payments.transfer"},
-		Request: NewPart(fmt.Appendf(nil, `{"n":%d}`, seq)), Verdict: policy.Deny,
-		Reasons: []Reason{{"amount_over_limit", "10000 is over the limit of 500"}}, Value: NewPart([]byte{1, 2, 3}),
+		Request: NewPart(nil, fmt.Appendf(nil, `{"n":%d}`, seq)), Verdict: policy.Deny,
+		Reasons: []Reason{{"amount_over_limit", "10000 is over the limit of 500"}}, Value: NewPart(nil, []byte{1, 2, 3}),
 		Obligations: []policy.Obligation{{Type: "notify", Properties: map[string]any{"who": "desk"}}},
 		Activation:  2, Epoch: 3, Durability: policy.Synced, Failure: &Failure{Cause: "fuel", Trap: "fuel_exhausted", Module: &digest},
 		Runs: []Run{{Fuel: 12_345}, {Module: 1, Verdict: policy.Allow, Trap: "unreachable"}}, Latency: 42_000,
@@ -63,11 +63,8 @@ func entryOf(t testing.TB, r *Record) Entry {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := Entry{Leaf: AppendLeaf(nil, body, r.Seq)}
-	for _, p := range r.Parts() {
-		e.Parts = append(e.Parts, p.Bytes)
-	}
-	return e
+	stored := r.Store()
+	return Entry{Leaf: AppendLeaf(nil, body, r.Seq), Parts: stored.Parts, Key: stored.Key, Blobs: stored.Introduce(&Window{}, r.Seq)}
 }
 
 func TestLeafIsTheRecordsEncoding(t *testing.T) {
@@ -81,7 +78,7 @@ func TestLeafIsTheRecordsEncoding(t *testing.T) {
 		if !bytes.Equal(e.Leaf, want) {
 			t.Fatalf("seq %d:\n%x\n%x", seq, e.Leaf, want)
 		}
-		again, err := e.Record()
+		again, err := e.Record(nil)
 		if err != nil || !reflect.DeepEqual(again, r) {
 			t.Fatalf("seq %d: %v\n%+v\n%+v", seq, err, again, r)
 		}
@@ -106,11 +103,11 @@ func TestEntryRefusesSwappedParts(t *testing.T) {
 		"longer":   {append(bytes.Clone(good.Parts[0]), ' '), good.Parts[1]},
 		"too many": {good.Parts[0], good.Parts[1], {1}},
 	} {
-		if _, err := (Entry{good.Leaf, parts}).Record(); err == nil {
+		if _, err := (Entry{Leaf: good.Leaf, Parts: parts}).Record(nil); err == nil {
 			t.Errorf("%s: accepted", name)
 		}
 	}
-	r, err := Entry{good.Leaf, [][]byte{nil, good.Parts[1]}}.Record()
+	r, err := Entry{Leaf: good.Leaf, Parts: [][]byte{nil, good.Parts[1]}}.Record(nil)
 	if err != nil || r.Decision.Request.Bytes != nil || r.Decision.Value.Bytes == nil {
 		t.Fatalf("an erased part: %v", err)
 	}

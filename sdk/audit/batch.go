@@ -86,14 +86,20 @@ func (b *Batch) check() error {
 	if _, ok := NewFrontier(b.First-1, b.Frontier); !ok {
 		return fmt.Errorf("batch from %d with a frontier of %d roots", b.First, len(b.Frontier))
 	}
+	for i, e := range b.Entries {
+		if len(e.Blobs) > maxBlobs || len(e.Parts) > maxParts {
+			return fmt.Errorf("batch from %d: record %d with %d parts and %d blobs", b.First, b.First+uint64(i), len(e.Parts), len(e.Blobs))
+		}
+	}
 	return nil
 }
 
 // Verify proves the batch against the node's key: the checkpoint is signed by
 // it and names this boot and the size Last, frontier and entries give its root,
-// every record is well formed, bears its seq, and its parts match their
-// digests. Records come in order of seq.
-func (b *Batch) Verify(node note.Verifier) (Checkpoint, []*Record, error) {
+// every record is well formed, bears its seq, and those of its parts that are
+// at hand match their digests. Records come in order of seq. w holds the blobs
+// of the batches before this one; it may be nil, and takes those of this one.
+func (b *Batch) Verify(node note.Verifier, w *Window) (Checkpoint, []*Record, error) {
 	if err := b.check(); err != nil {
 		return Checkpoint{}, nil, err
 	}
@@ -101,9 +107,12 @@ func (b *Batch) Verify(node note.Verifier) (Checkpoint, []*Record, error) {
 	if err != nil {
 		return Checkpoint{}, nil, err
 	}
+	if w == nil {
+		w = &Window{}
+	}
 	records := make([]*Record, len(b.Entries))
 	for i := range b.Entries {
-		if records[i], err = b.record(i); err != nil {
+		if records[i], err = b.record(i, w); err != nil {
 			return Checkpoint{}, nil, err
 		}
 	}
@@ -138,20 +147,87 @@ func (b *Batch) before() *Frontier {
 	return &f
 }
 
-// record decodes the i-th entry, which must bear its seq and have all its parts:
-// nothing erases parts yet, so one that is missing was taken away.
-func (b *Batch) record(i int) (*Record, error) {
-	r, err := b.Entries[i].Record()
+// record decodes the i-th entry, which must bear its seq, and has w take its
+// blobs.
+func (b *Batch) record(i int, w *Window) (*Record, error) {
+	seq := b.First + uint64(i)
+	r, err := b.Entries[i].Record(func(id BlobID) []byte { return w.Find(seq, id) })
 	if err != nil {
 		return nil, err
 	}
-	if r.Seq != b.First+uint64(i) {
-		return nil, fmt.Errorf("record %d at the place of %d", r.Seq, b.First+uint64(i))
+	if r.Seq != seq {
+		return nil, fmt.Errorf("record %d at the place of %d", r.Seq, seq)
 	}
-	for n, p := range r.Parts() {
-		if p.Bytes == nil {
-			return nil, fmt.Errorf("record %d: part %d of %d bytes is missing", r.Seq, n, p.Size)
-		}
-	}
+	w.Take(seq, b.Entries[i])
 	return r, nil
+}
+
+// Side is what an archive keeps beside a batch's frame: the blobs of its
+// entries. They can be erased, and the batch still proves itself.
+type Side struct {
+	Node  string `cbor:"1,keyasint"`
+	Boot  string `cbor:"2,keyasint"`
+	First uint64 `cbor:"3,keyasint"`
+	// Blobs are those of each entry that has some, by its index in the batch.
+	Blobs map[uint64][][]byte `cbor:"4,keyasint"`
+}
+
+// Split returns the batch without its blobs, and them; side is nil when it has
+// none.
+func (b *Batch) Split() (rest *Batch, side *Side) {
+	stripped := *b
+	stripped.Entries = make([]Entry, len(b.Entries))
+	for i, e := range b.Entries {
+		if len(e.Blobs) > 0 {
+			if side == nil {
+				side = &Side{Node: b.Node, Boot: b.Boot, First: b.First, Blobs: map[uint64][][]byte{}}
+			}
+			side.Blobs[uint64(i)] = e.Blobs
+			e.Blobs = nil
+		}
+		stripped.Entries[i] = e
+	}
+	if side == nil {
+		return b, nil
+	}
+	return &stripped, side
+}
+
+// Join gives the batch its blobs back. What is not of this batch is an error.
+func (b *Batch) Join(s *Side) error {
+	if s.Node != b.Node || s.Boot != b.Boot || s.First != b.First {
+		return fmt.Errorf("batch %s/%s from %d with the blobs of %s/%s from %d", b.Node, b.Boot, b.First, s.Node, s.Boot, s.First)
+	}
+	for i, blobs := range s.Blobs {
+		if i >= uint64(len(b.Entries)) || len(blobs) > maxBlobs {
+			return fmt.Errorf("batch %s/%s from %d: %d blobs of record %d", b.Node, b.Boot, b.First, len(blobs), b.First+i)
+		}
+		b.Entries[i].Blobs = blobs
+	}
+	return nil
+}
+
+// Encode returns the blobs as a Zstandard frame of deterministic CBOR.
+func (s *Side) Encode() ([]byte, error) {
+	doc, err := wire.Marshal(s)
+	if err != nil {
+		return nil, fmt.Errorf("encode blobs: %w", err)
+	}
+	if len(doc) > MaxBatchBytes {
+		return nil, fmt.Errorf("blobs of %d bytes: %w", len(doc), ErrBatchTooLarge)
+	}
+	return wire.Compress(doc), nil
+}
+
+// DecodeSide reads what Encode wrote, and nothing else.
+func DecodeSide(frame []byte) (*Side, error) {
+	doc, err := wire.Decompress(frame, MaxBatchBytes)
+	if err != nil {
+		return nil, fmt.Errorf("blobs: %w", err)
+	}
+	var s Side
+	if err := wire.Unmarshal(doc, &s); err != nil {
+		return nil, fmt.Errorf("blobs: %w", err)
+	}
+	return &s, nil
 }

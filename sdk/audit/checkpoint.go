@@ -9,17 +9,24 @@ import (
 
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/holdfast-policy/holdfast/sdk/wire"
 )
 
 // A Checkpoint is the head of one boot's tree. As text it is a C2SP
-// tlog-checkpoint with origin holdfast/TENANT/NODE/BOOT and one extension
-// line, "time" and nanoseconds; signed, it is a C2SP signed note.
+// tlog-checkpoint with origin holdfast/TENANT/NODE/BOOT and extension lines:
+// "time" and nanoseconds and, when there is one, "heartbeat" and a digest;
+// signed, it is a C2SP signed note.
 type Checkpoint struct {
 	Tenant, Node, Boot string
 	Size               uint64
 	Root               tlog.Hash
 	// Time is the node's wall clock when it signed, in nanoseconds since 1970.
 	Time int64
+	// Heartbeat is the digest of the envelope of the last heartbeat that the node
+	// had heard: it signed no earlier than the region which sent that. Zero when
+	// there was none.
+	Heartbeat wire.Digest
 }
 
 // Origin is the checkpoint's first line.
@@ -27,14 +34,20 @@ func (c Checkpoint) Origin() string { return NodeKeyName(c.Tenant, c.Node) + "/"
 
 // Text is the checkpoint without signatures.
 func (c Checkpoint) Text() string {
-	return fmt.Sprintf("%s\n%d\n%s\ntime %d\n", c.Origin(), c.Size, base64.StdEncoding.EncodeToString(c.Root[:]), c.Time)
+	text := fmt.Sprintf("%s\n%d\n%s\ntime %d\n", c.Origin(), c.Size, base64.StdEncoding.EncodeToString(c.Root[:]), c.Time)
+	if !c.Heartbeat.IsZero() {
+		text += heartbeatLine + base64.StdEncoding.EncodeToString(c.Heartbeat[:]) + "\n"
+	}
+	return text
 }
+
+const heartbeatLine = "heartbeat "
 
 // ParseCheckpoint reads what Text wrote, and nothing else.
 func ParseCheckpoint(text string) (Checkpoint, error) {
 	lines := strings.Split(text, "\n")
-	if len(lines) != 5 {
-		return Checkpoint{}, fmt.Errorf("checkpoint of %d lines, not 4", len(lines)-1)
+	if len(lines) != 5 && len(lines) != 6 {
+		return Checkpoint{}, fmt.Errorf("checkpoint of %d lines, not 4 or 5", len(lines)-1)
 	}
 	var c Checkpoint
 	origin := strings.Split(lines[0], "/")
@@ -50,7 +63,13 @@ func ParseCheckpoint(text string) (Checkpoint, error) {
 	var sizeErr, timeErr error
 	c.Size, sizeErr = strconv.ParseUint(lines[1], 10, 63)
 	c.Time, timeErr = strconv.ParseInt(strings.TrimPrefix(lines[3], "time "), 10, 64)
-	if err := errors.Join(sizeErr, rootErr, timeErr); err != nil {
+	var heartErr error
+	if len(lines) == 6 {
+		var heard []byte
+		heard, heartErr = base64.StdEncoding.DecodeString(strings.TrimPrefix(lines[4], heartbeatLine))
+		copy(c.Heartbeat[:], heard)
+	}
+	if err := errors.Join(sizeErr, rootErr, timeErr, heartErr); err != nil {
 		return Checkpoint{}, fmt.Errorf("checkpoint %s: %w", c.Origin(), err)
 	}
 	if c.Text() != text {

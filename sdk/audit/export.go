@@ -21,12 +21,14 @@ const (
 	nodesFolder      = "nodes"
 	batchSuffix      = ".batch"
 	checkpointSuffix = ".checkpoint"
+	sideSuffix       = ".blobs"
 )
 
 // An ExportWriter writes the layout that Verify reads:
 //
 //	manifest                         every other file with SHA-256 and size
 //	nodes/NODE/BOOT/FIRST.batch      frames as DecodeBatch reads them
+//	nodes/NODE/BOOT/FIRST.blobs      blobs beside a batch, as DecodeSide reads them
 //	nodes/NODE/BOOT/SIZE.checkpoint  signed checkpoints and receipts
 //
 // FIRST and SIZE have 20 digits. It is not safe for concurrent use.
@@ -55,6 +57,18 @@ func (w *ExportWriter) Batch(frame []byte) error {
 		return err
 	}
 	return w.add(exportPath(b.Node, b.Boot, b.First, batchSuffix), frame)
+}
+
+// Side adds the blobs beside a batch.
+func (w *ExportWriter) Side(frame []byte) error {
+	s, err := DecodeSide(frame)
+	if err != nil {
+		return err
+	}
+	if _, _, err := ParseBootID(s.Boot); err != nil || !ValidName(s.Node) {
+		return fmt.Errorf("export blobs of %.80q/%.80q: not names", s.Node, s.Boot)
+	}
+	return w.add(exportPath(s.Node, s.Boot, s.First, sideSuffix), frame)
 }
 
 // Checkpoint adds a signed checkpoint, with or without counter-signatures. A

@@ -30,7 +30,7 @@ func FuzzDecodeBatch(f *testing.F) {
 			t.Fatalf("decoded, but not what would be written: %v", err)
 		}
 		b.Before()
-		b.Verify(l.node)
+		b.Verify(l.node, nil)
 	})
 }
 
@@ -44,7 +44,7 @@ func FuzzDecodeBatchFrame(f *testing.F) {
 	f.Add(frame)
 	f.Fuzz(func(t *testing.T, frame []byte) {
 		if b, err := DecodeBatch(frame); err == nil {
-			b.Verify(l.node)
+			b.Verify(l.node, nil)
 		}
 	})
 }
@@ -89,7 +89,7 @@ func FuzzGroup(f *testing.F) {
 	group := make([]byte, GroupHeaderBytes)
 	for seq := uint64(5); seq < 8; seq++ {
 		e := entryOf(f, decision(seq))
-		group = AppendEntry(group, e.Leaf, decision(seq).Parts())
+		group = AppendEntry(group, e)
 	}
 	SealGroup(group, salt, 5, 4, 3)
 	f.Add(group, true)
@@ -107,7 +107,7 @@ func FuzzGroup(f *testing.F) {
 			t.Fatalf("%d entries, %d counted", len(entries), h.Count)
 		}
 		for _, e := range entries {
-			e.Record()
+			e.Record(nil)
 		}
 	})
 }

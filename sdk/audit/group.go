@@ -10,7 +10,7 @@ import (
 // A group is one commit of a journal: a header of GroupHeaderBytes and a
 // payload of entries. All integers are little-endian:
 //
-//	 0  "HFG1"
+//	 0  "HFG2"
 //	 4  u32 payload length
 //	 8  u64 first seq
 //	16  u64 durable through: every record up to it was fsynced before this
@@ -21,17 +21,22 @@ import (
 //
 // Both checksums begin with the journal's salt for the boot, so that no record
 // can contain something that passes for a group. An entry is the length of the
-// leaf, the leaf, the number of parts and, for each, its length and bytes;
-// lengths are uvarints.
+// leaf, the leaf, the number of parts and, for each, its length and bytes, the
+// key likewise, and the blobs as the parts; numbers are uvarints. Groups that
+// begin with "HFG1" have neither key nor blobs.
 const (
 	GroupHeaderBytes = 40
 	// MaxGroupBytes bounds a group's payload.
 	MaxGroupBytes = 2 << 20
 	maxParts      = 8
+	maxBlobs      = maxParts * (MaxSlots + 1)
 )
 
-// GroupMagic begins every group.
-const GroupMagic = "HFG1"
+// GroupMagic begins every group; oldMagic those that earlier versions wrote.
+const (
+	GroupMagic = "HFG2"
+	oldMagic   = "HFG1"
+)
 
 // ErrGroup is returned for bytes that are not a group, or no longer.
 var ErrGroup = errors.New("not an intact group")
@@ -43,6 +48,7 @@ type GroupHeader struct {
 	DurableThrough uint64
 	Count          uint32
 	payload        uint32
+	old            bool
 }
 
 // Last is the seq of the group's last record.
@@ -53,14 +59,17 @@ func checksum(salt uint32, b []byte) uint32 {
 }
 
 // AppendEntry appends an entry to a group's payload.
-func AppendEntry(dst, leaf []byte, parts []*Part) []byte {
-	dst = append(binary.AppendUvarint(dst, uint64(len(leaf))), leaf...)
-	for len(parts) > 0 && len(parts[len(parts)-1].Bytes) == 0 {
-		parts = parts[:len(parts)-1]
-	}
-	dst = binary.AppendUvarint(dst, uint64(len(parts)))
-	for _, p := range parts {
-		dst = append(binary.AppendUvarint(dst, uint64(len(p.Bytes))), p.Bytes...)
+func AppendEntry(dst []byte, e Entry) []byte {
+	dst = append(binary.AppendUvarint(dst, uint64(len(e.Leaf))), e.Leaf...)
+	dst = appendList(dst, e.Parts)
+	dst = append(binary.AppendUvarint(dst, uint64(len(e.Key))), e.Key...)
+	return appendList(dst, e.Blobs)
+}
+
+func appendList(dst []byte, list [][]byte) []byte {
+	dst = binary.AppendUvarint(dst, uint64(len(list)))
+	for _, b := range list {
+		dst = append(binary.AppendUvarint(dst, uint64(len(b))), b...)
 	}
 	return dst
 }
@@ -82,7 +91,7 @@ func SealGroup(group []byte, salt uint32, first, durableThrough uint64, count in
 
 // ParseGroupHeader reads a header, or returns ErrGroup.
 func ParseGroupHeader(b []byte, salt uint32) (GroupHeader, error) {
-	if len(b) < GroupHeaderBytes || string(b[:4]) != GroupMagic {
+	if len(b) < GroupHeaderBytes || string(b[:4]) != GroupMagic && string(b[:4]) != oldMagic {
 		return GroupHeader{}, ErrGroup
 	}
 	le := binary.LittleEndian
@@ -91,7 +100,7 @@ func ParseGroupHeader(b []byte, salt uint32) (GroupHeader, error) {
 	}
 	h := GroupHeader{
 		Length: le.Uint32(b[4:]), First: le.Uint64(b[8:]), DurableThrough: le.Uint64(b[16:]),
-		Count: le.Uint32(b[24:]), payload: le.Uint32(b[28:]),
+		Count: le.Uint32(b[24:]), payload: le.Uint32(b[28:]), old: string(b[:4]) == oldMagic,
 	}
 	if h.Length > MaxGroupBytes || h.Count == 0 || h.First == 0 || h.DurableThrough >= h.First || uint64(h.Count)*2 > uint64(h.Length) {
 		return GroupHeader{}, fmt.Errorf("header out of bounds: %w", ErrGroup)
@@ -106,7 +115,7 @@ func (h GroupHeader) Entries(payload []byte, salt uint32) ([]Entry, error) {
 	}
 	entries := make([]Entry, 0, h.Count)
 	for range h.Count {
-		e, rest, err := cutEntry(payload)
+		e, rest, err := cutEntry(payload, h.old)
 		if err != nil {
 			return nil, err
 		}
@@ -118,23 +127,38 @@ func (h GroupHeader) Entries(payload []byte, salt uint32) ([]Entry, error) {
 	return entries, nil
 }
 
-func cutEntry(b []byte) (e Entry, rest []byte, err error) {
+func cutEntry(b []byte, old bool) (e Entry, rest []byte, err error) {
 	if e.Leaf, b, err = cutBytes(b); err != nil {
 		return e, nil, err
 	}
+	if e.Parts, b, err = cutList(b, maxParts); err != nil || old {
+		return e, b, err
+	}
+	key, b, err := cutBytes(b)
+	if err != nil {
+		return e, nil, err
+	}
+	if len(key) > 0 {
+		e.Key = key
+	}
+	e.Blobs, b, err = cutList(b, maxBlobs)
+	return e, b, err
+}
+
+func cutList(b []byte, most uint64) (list [][]byte, rest []byte, err error) {
 	n, k := binary.Uvarint(b)
-	if k <= 0 || n > maxParts {
-		return e, nil, fmt.Errorf("parts of an entry: %w", ErrGroup)
+	if k <= 0 || n > most {
+		return nil, nil, fmt.Errorf("list in an entry: %w", ErrGroup)
 	}
 	b = b[k:]
 	for range n {
 		var part []byte
 		if part, b, err = cutBytes(b); err != nil {
-			return e, nil, err
+			return nil, nil, err
 		}
-		e.Parts = append(e.Parts, part)
+		list = append(list, part)
 	}
-	return e, b, nil
+	return list, b, nil
 }
 
 func cutBytes(b []byte) (head, rest []byte, err error) {

@@ -45,7 +45,7 @@ func (p *Proof) Verify(node note.Verifier) (*Record, Checkpoint, error) {
 	if err != nil {
 		return nil, Checkpoint{}, err
 	}
-	r, err := p.Entry.Record()
+	r, err := p.Entry.Record(nil)
 	if err != nil {
 		return nil, Checkpoint{}, err
 	}

@@ -19,10 +19,11 @@ const (
 	KindActivation
 	KindBoot
 	KindAdmin
+	KindResult
 )
 
 func (k Kind) String() string {
-	names := [...]string{"invalid", "decision", "activation", "boot", "admin"}
+	names := [...]string{"invalid", "decision", "activation", "boot", "admin", "result"}
 	if int(k) < len(names) {
 		return names[k]
 	}
@@ -41,6 +42,11 @@ type Record struct {
 	Activation *ActivationRecord `cbor:"5,keyasint,omitempty"`
 	Boot       *BootRecord       `cbor:"6,keyasint,omitempty"`
 	Admin      *AdminRecord      `cbor:"7,keyasint,omitempty"`
+	Result     *ResultRecord     `cbor:"8,keyasint,omitempty"`
+
+	// Key is that of the record's parts; nil when it has none. It is stored
+	// beside them, and erased with them.
+	Key PartKey `cbor:"-"`
 }
 
 // A DecisionRecord is one answered decision.
@@ -74,6 +80,13 @@ type DecisionRecord struct {
 	// request, before any policy was asked.
 	Stale *NotFresh    `cbor:"18,keyasint,omitempty"`
 	Kill  *wire.Digest `cbor:"19,keyasint,omitempty"`
+	// Replay says whether the parts hold what was decided on.
+	Replay Replay `cbor:"20,keyasint,omitempty"`
+	// Trace and Span are those of the asker (W3C Trace Context), 16 and 8 bytes.
+	Trace []byte `cbor:"21,keyasint,omitempty"`
+	Span  []byte `cbor:"22,keyasint,omitempty"`
+	// Said is what governance asks for of the request, as the asker stated it.
+	Said *Said `cbor:"23,keyasint,omitempty"`
 }
 
 // NotFresh says how long a node had heard no heartbeat when it decided.
@@ -162,7 +175,14 @@ type BootRecord struct {
 	TornBytes uint64 `cbor:"7,keyasint,omitempty"`
 	// Damage is what was found damaged in earlier boots when this one began.
 	Damage []Damage `cbor:"8,keyasint,omitempty"`
+	// Schema is the version of the schema that the boot's records have; 0 is 1.
+	Schema uint64 `cbor:"9,keyasint,omitempty"`
+	// Secret is the id of the tenant secret from which the keys of parts derive.
+	Secret string `cbor:"10,keyasint,omitempty"`
 }
+
+// SchemaVersion is that of the records which this version writes.
+const SchemaVersion = 2
 
 // Damage is a place of a journal that no longer holds what it durably held.
 type Damage struct {
@@ -189,42 +209,10 @@ type AdminRecord struct {
 	Detail map[string]any `cbor:"7,keyasint,omitempty"`
 }
 
-// A Part is a piece of a record that can be erased without touching the tree:
-// the leaf covers its digest, the bytes travel beside the leaf.
-type Part struct {
-	Digest wire.Digest `cbor:"1,keyasint"`
-	Size   uint64      `cbor:"2,keyasint"`
-	// Bytes is nil when the part was erased, or is not at hand.
-	Bytes []byte `cbor:"-"`
-}
-
-// NewPart returns the part that holds b, which is kept, not copied; nil for no
-// bytes.
-func NewPart(b []byte) *Part {
-	if len(b) == 0 {
-		return nil
-	}
-	return &Part{Digest: wire.Sum(b), Size: uint64(len(b)), Bytes: b}
-}
-
-// Parts returns the record's parts in the order in which their bytes travel.
-func (r *Record) Parts() []*Part {
-	if r.Decision == nil {
-		return nil
-	}
-	var parts []*Part
-	for _, p := range []*Part{r.Decision.Request, r.Decision.Value, r.Decision.Logs} {
-		if p != nil {
-			parts = append(parts, p)
-		}
-	}
-	return parts
-}
-
 // check reports whether the record is one that this version writes.
 func (r *Record) check() error {
 	set := 0
-	for kind, has := range map[Kind]bool{KindDecision: r.Decision != nil, KindActivation: r.Activation != nil, KindBoot: r.Boot != nil, KindAdmin: r.Admin != nil} {
+	for kind, has := range map[Kind]bool{KindDecision: r.Decision != nil, KindActivation: r.Activation != nil, KindBoot: r.Boot != nil, KindAdmin: r.Admin != nil, KindResult: r.Result != nil} {
 		if has {
 			set++
 			if kind != r.Kind {
@@ -266,41 +254,4 @@ func AppendLeaf(dst, body []byte, seq uint64) []byte {
 		dst = binary.BigEndian.AppendUint64(append(dst, 0x1b), seq)
 	}
 	return append(dst, body[3:]...)
-}
-
-// An Entry is a record as it is stored and shipped: the leaf bytes, and the
-// bytes of its parts in the order of Record.Parts; a part that is not there is
-// empty, and trailing empty ones are left out.
-type Entry struct {
-	Leaf  []byte   `cbor:"1,keyasint"`
-	Parts [][]byte `cbor:"2,keyasint,omitempty"`
-}
-
-// Hash is the RFC 6962 leaf hash.
-func (e Entry) Hash() tlog.Hash { return tlog.RecordHash(e.Leaf) }
-
-// Record decodes the leaf and attaches the parts' bytes, each of which must
-// match the size and the digest that the leaf covers.
-func (e Entry) Record() (*Record, error) {
-	var r Record
-	if err := wire.Unmarshal(e.Leaf, &r); err != nil {
-		return nil, fmt.Errorf("record: %w", err)
-	}
-	if err := r.check(); err != nil {
-		return nil, err
-	}
-	parts := r.Parts()
-	if len(e.Parts) > len(parts) {
-		return nil, fmt.Errorf("record %d: %d parts, the leaf names %d", r.Seq, len(e.Parts), len(parts))
-	}
-	for i, b := range e.Parts {
-		if len(b) == 0 {
-			continue
-		}
-		if uint64(len(b)) != parts[i].Size || wire.Sum(b) != parts[i].Digest {
-			return nil, fmt.Errorf("record %d: part %d is not what the leaf names", r.Seq, i)
-		}
-		parts[i].Bytes = b
-	}
-	return &r, nil
 }

@@ -63,6 +63,8 @@ type BootReport struct {
 	Altered []Range `json:"altered"`
 	// Doubled are records that are there more than once, the same each time.
 	Doubled []Range `json:"doubled"`
+	// Missing are proven records of which a part is not there.
+	Missing []Range `json:"parts_missing"`
 	// Records counts the proven records by kind.
 	Records map[string]uint64 `json:"records"`
 	// Cosigned is the largest size that each region counter-signed.
@@ -152,7 +154,7 @@ func (v *verifier) verdict() string {
 			altered = altered || len(b.Altered) > 0
 			fork = fork || len(b.Forks) > 0
 			gap = gap || len(b.Gaps) > 0
-			damaged = damaged || !b.Complete
+			damaged = damaged || !b.Complete || len(b.Missing) > 0
 		}
 	}
 	switch {
@@ -169,7 +171,7 @@ func (v *verifier) verdict() string {
 }
 
 // bootFiles are the files of one boot, in order of their names.
-type bootFiles struct{ batches, checkpoints []string }
+type bootFiles struct{ batches, checkpoints, sides []string }
 
 // files checks every file against the manifest and sorts them by node and boot.
 func (v *verifier) files() (map[string]map[string]*bootFiles, error) {
@@ -253,6 +255,8 @@ func place(nodes map[string]map[string]*bootFiles, name string) bool {
 		files.batches = append(files.batches, name)
 	case checkpointSuffix:
 		files.checkpoints = append(files.checkpoints, name)
+	case sideSuffix:
+		files.sides = append(files.sides, name)
 	default:
 		return false
 	}

@@ -99,6 +99,7 @@ func TestVerifyFindsEveryChange(t *testing.T) {
 	type want struct {
 		verdict                       string
 		gaps, forks, altered, doubled []Range // of the boot
+		missing                       []Range
 		damaged                       int
 	}
 	type story2 struct {
@@ -160,10 +161,10 @@ func TestVerifyFindsEveryChange(t *testing.T) {
 		}, want{verdict: VerdictAltered, altered: []Range{{24, 25}}}},
 		"a part taken away": {boot1, func(t *testing.T, s story2) {
 			recode(t, s.dir, boot1, 21, func(b *Batch) { b.Entries[3].Parts[0] = nil })
-		}, want{verdict: VerdictAltered, altered: []Range{{24, 24}}}},
+		}, want{verdict: VerdictDamaged, missing: []Range{{24, 24}}}},
 		"all parts taken away": {boot1, func(t *testing.T, s story2) {
 			recode(t, s.dir, boot1, 21, func(b *Batch) { b.Entries[3].Parts = nil })
-		}, want{verdict: VerdictAltered, altered: []Range{{24, 24}}}},
+		}, want{verdict: VerdictDamaged, missing: []Range{{24, 24}}}},
 		"a record taken out": {boot1, func(t *testing.T, s story2) {
 			recode(t, s.dir, boot1, 21, func(b *Batch) { b.Entries = slices.Delete(b.Entries, 3, 4) })
 		}, want{verdict: VerdictAltered, altered: []Range{{21, 29}}, gaps: []Range{{30, 30}}}},
@@ -244,7 +245,7 @@ func TestVerifyFindsEveryChange(t *testing.T) {
 					got = b
 				}
 			}
-			have := want{r.Verdict, nonNil(got.Gaps), nonNil(got.Forks), nonNil(got.Altered), nonNil(got.Doubled), r.Files.Damaged}
+			have := want{r.Verdict, nonNil(got.Gaps), nonNil(got.Forks), nonNil(got.Altered), nonNil(got.Doubled), nonNil(got.Missing), r.Files.Damaged}
 			if !reflect.DeepEqual(have, c.want) {
 				t.Fatalf("\n got %+v\nwant %+v\n%+v", have, c.want, r)
 			}
@@ -358,7 +359,7 @@ func TestBatchRefusesWhatItsNodeShouldNotHaveSigned(t *testing.T) {
 			change(b, &c)
 		}
 		b.Checkpoint = l.sign(c)
-		if got, records, err := b.Verify(l.node); (err == nil) != (change == nil) || err == nil && (got != c || len(records) != 10) {
+		if got, records, err := b.Verify(l.node, nil); (err == nil) != (change == nil) || err == nil && (got != c || len(records) != 10) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -50,6 +50,8 @@ type bootVerifier struct {
 	seen   uint64 // the last seq that was proven, found altered or found missing
 	spans  []span // what the batches so far hold
 	newest int64  // time of the newest checkpoint
+	sides  map[string]bool
+	window Window
 }
 
 type span struct {
@@ -59,7 +61,7 @@ type span struct {
 
 func newBootVerifier(v *verifier, node, boot string, claims []claim) *bootVerifier {
 	return &bootVerifier{verifier: v, node: node, boot: boot, claims: claims, proven: true, out: BootReport{
-		Boot: boot, Gaps: []Range{}, Forks: []Range{}, Altered: []Range{}, Doubled: []Range{},
+		Boot: boot, Gaps: []Range{}, Forks: []Range{}, Altered: []Range{}, Doubled: []Range{}, Missing: []Range{},
 		Records: map[string]uint64{}, Cosigned: map[string]uint64{},
 	}}
 }
@@ -71,6 +73,10 @@ func (b *bootVerifier) verify(files *bootFiles) BootReport {
 		b.checkpoint(name)
 	}
 	slices.SortStableFunc(b.claims, func(x, y claim) int { return cmp.Compare(x.size, y.size) })
+	b.sides = map[string]bool{}
+	for _, name := range files.sides {
+		b.sides[name] = true
+	}
 	for i, name := range files.batches {
 		first, _ := leadingNumber(path.Base(name))
 		b.batch(name, first, b.end(files.batches[i+1:], first))
@@ -173,7 +179,27 @@ func (b *bootVerifier) batch(name string, first, end uint64) {
 	case b.proven && batch.before().Root() != b.tree.Root():
 		b.contradicts(Range{first, batch.Last()}, name+" does not continue what was signed before it")
 	}
+	b.join(batch, name)
 	b.follow(batch, leaves, name)
+}
+
+// join gives the batch the blobs that lie beside it.
+func (b *bootVerifier) join(batch *Batch, name string) {
+	beside := strings.TrimSuffix(name, batchSuffix) + sideSuffix
+	if !b.sides[beside] {
+		return
+	}
+	frame, err := b.read(beside, MaxFrameBytes)
+	var side *Side
+	if err == nil {
+		side, err = DecodeSide(frame)
+	}
+	if err == nil {
+		err = batch.Join(side)
+	}
+	if err != nil {
+		b.damaged(beside, "%v", err)
+	}
 }
 
 // openBatch returns the batch when it decodes, and no error when it is proven.
@@ -221,7 +247,7 @@ func (b *bootVerifier) follow(batch *Batch, leaves []tlog.Hash, name string) {
 
 func (b *bootVerifier) take(batch *Batch, i int, leaf tlog.Hash, name string) {
 	seq := batch.First + uint64(i)
-	r, err := batch.record(i)
+	r, err := batch.record(i, &b.window)
 	if err != nil {
 		b.problem(name, "%v", err)
 		b.alter(Range{seq, seq})
@@ -229,6 +255,10 @@ func (b *bootVerifier) take(batch *Batch, i int, leaf tlog.Hash, name string) {
 	}
 	if b.out.From == 0 {
 		b.out.From = seq
+	}
+	if slices.ContainsFunc(r.Parts(), (*Part).Missing) {
+		b.out.Missing = extend(b.out.Missing, Range{seq, seq})
+		b.problem(name, "record %d: a part is not there", seq)
 	}
 	if seq == 1 {
 		b.begin(r, batch, name)

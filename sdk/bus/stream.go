@@ -86,7 +86,7 @@ func (s *Stream) Ensure(ctx context.Context, c StreamConfig) error {
 	case err == nil:
 		_, err = s.js.UpdateStream(ctx, conf)
 	case errors.Is(err, jetstream.ErrStreamNotFound):
-		_, err = s.js.CreateStream(ctx, conf)
+		err = s.create(ctx, conf)
 	}
 	var api *jetstream.APIError
 	if errors.As(err, &api) && (api.Code == 503 || api.ErrorCode == noPeers) {
@@ -97,6 +97,30 @@ func (s *Stream) Ensure(ctx context.Context, c StreamConfig) error {
 	}
 	return nil
 }
+
+// create makes the stream. A server that enables an account tries that it can
+// write to the folder of its streams and takes that folder away again; a stream
+// that is created in this moment finds it gone.
+func (s *Stream) create(ctx context.Context, conf jetstream.StreamConfig) (err error) {
+	for range createTries {
+		var api *jetstream.APIError
+		if _, err = s.js.CreateStream(ctx, conf); !errors.As(err, &api) || api.ErrorCode != noStore {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(createPause):
+		}
+	}
+	return err
+}
+
+const (
+	createTries = 10
+	createPause = 50 * time.Millisecond
+	noStore     = 10049 // the server's code for a store that cannot be made
+)
 
 // wrongLastInFlight is what a replicated stream says when another message on the
 // subject is on its way: the sender lost a race that is not decided on disk yet.
