@@ -266,25 +266,25 @@ type output struct {
 // begin creates the boot's folder and its first segment.
 func (o *output) begin(cfg *Config, boot bootDir) error {
 	o.cfg, o.boot = cfg, boot
-	if err := os.Mkdir(boot.path, 0o700); err != nil {
+	if err := cfg.FS.Mkdir(boot.path, 0o700); err != nil {
 		return err
 	}
 	if err := cfg.FS.SyncDir(cfg.Dir); err != nil {
 		return err
 	}
-	return o.create(&audit.Frontier{})
+	return o.create(&audit.Frontier{}, predecessor{})
 }
 
 // create begins the segment behind the tree; when it returns, its name and
 // header are durable.
-func (o *output) create(tree *audit.Frontier) error {
+func (o *output) create(tree *audit.Frontier, before predecessor) error {
 	s := o.boot.segment(tree.Size() + 1)
 	f, err := o.cfg.FS.OpenFile(s.path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
 	if err = f.Preallocate(o.cfg.SegmentBytes); err == nil {
-		err = writeAll(f, segmentHeader(o.boot.salt, tree), 0)
+		err = writeAll(f, segmentHeader(o.boot.salt, tree, before), 0)
 	}
 	if err == nil {
 		err = f.Sync()
@@ -306,7 +306,7 @@ func (o *output) write(group []byte, tree *audit.Frontier) error {
 		if err := o.close(); err != nil {
 			return err
 		}
-		if err := o.create(tree); err != nil {
+		if err := o.create(tree, predecessor{o.segment.first, o.off}); err != nil {
 			return err
 		}
 	}

@@ -61,7 +61,7 @@ func groupsOf(t *testing.T, boot bootDir) (all []place) {
 		t.Fatal(err)
 	}
 	for _, s := range segments {
-		r, err := openSegment(s, boot.salt)
+		r, err := openSegment(osFS{}, s, boot.salt)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -97,36 +97,55 @@ func flip(t *testing.T, path string, off int64) {
 	edit(t, path, func(b []byte) []byte { b[off] ^= 0x10; return b })
 }
 
-// mustDamage opens the journal and checks that exactly the records from to
-// records are reported lost: by Open, by the new boot's record, by ReadBatch, by
-// Export and by the verification of what is left; and again after one more start.
-func (b *bench) mustDamage(boot bootDir, from uint64) {
-	b.t.Helper()
-	j := b.open()
-	for range 2 {
-		damage := j.Report().Damage
-		if len(damage) != 1 || damage[0].From != from || damage[0].Boot != boot.id {
-			b.t.Fatalf("damage from %d reported as %+v", from, damage)
+// lastOf is the last record in the segment of record first.
+func lastOf(groups []place, first uint64) (last uint64) {
+	for _, g := range groups {
+		if g.path == groups[first-1].path {
+			last = g.first
 		}
-		if got := j.Boots()[0]; got.Size != from-1 || got.Damage == nil {
-			b.t.Fatalf("damage from %d: %+v", from, got)
+	}
+	return last
+}
+
+// mustDamage opens the journal and checks that exactly the records from to to are
+// reported lost: by Open, by the new boot's record, by ReadBatch, by Export and by
+// the verification of what is left; and again after two more starts.
+func (b *bench) mustDamage(boot bootDir, from, to uint64) {
+	b.t.Helper()
+	size := uint64(records)
+	if to == records {
+		size = from - 1
+	}
+	j := b.open()
+	for range 3 {
+		damage := j.Report().Damage
+		if len(damage) != 1 || damage[0].From != from || damage[0].To != to || damage[0].Boot != boot.id {
+			b.t.Fatalf("damage %d-%d reported as %+v", from, to, damage)
+		}
+		if got := j.Boots()[0]; got.Size != size || got.Damage == nil {
+			b.t.Fatalf("damage %d-%d: %+v", from, to, got)
 		}
 		var d *Damage
-		if _, err := j.ReadBatch(boot.id, from, 0, 0); !errors.As(err, &d) {
-			b.t.Fatalf("damage from %d: ReadBatch there: %v", from, err)
+		for _, seq := range []uint64{from, to} {
+			if _, err := j.ReadBatch(boot.id, seq, 0, 0); !errors.As(err, &d) {
+				b.t.Fatalf("damage %d-%d: ReadBatch there: %v", from, to, err)
+			}
 		}
-		if from > 1 {
-			if _, err := j.ReadBatch(boot.id, from-1, 0, 0); err != nil {
-				b.t.Fatalf("damage from %d: ReadBatch before it: %v", from, err)
+		for _, seq := range []uint64{from - 1, to + 1} {
+			if seq == 0 || seq > size {
+				continue
+			}
+			if _, err := j.ReadBatch(boot.id, seq, 0, 0); err != nil {
+				b.t.Fatalf("damage %d-%d: ReadBatch of %d: %v", from, to, seq, err)
 			}
 		}
 		r, err := b.verify(j)
 		if !errors.As(err, &d) {
-			b.t.Fatalf("damage from %d: Export: %v", from, err)
+			b.t.Fatalf("damage %d-%d: Export: %v", from, to, err)
 		}
 		got := r.Nodes[0].Boots[0]
-		if r.Verdict != audit.VerdictGap || len(got.Gaps) != 1 || got.Gaps[0] != (audit.Range{From: from, To: records}) {
-			b.t.Fatalf("damage from %d verified as %s %+v", from, r.Verdict, r)
+		if r.Verdict != audit.VerdictGap || len(got.Gaps) != 1 || got.Gaps[0] != (audit.Range{From: from, To: to}) {
+			b.t.Fatalf("damage %d-%d verified as %s %+v", from, to, r.Verdict, r)
 		}
 		if err := j.Close(); err != nil {
 			b.t.Fatal(err)
@@ -164,7 +183,7 @@ func TestFlippedByteIsReportedNeverCut(t *testing.T) {
 	for _, s := range spots {
 		c, copied := b.copied(boot)
 		flip(t, filepath.Join(copied.path, filepath.Base(s.path)), s.off)
-		c.mustDamage(copied, s.from)
+		c.mustDamage(copied, s.from, lastOf(groups, s.from))
 	}
 }
 
@@ -265,10 +284,11 @@ func TestRemovedAndReplacedFiles(t *testing.T) {
 	if err != nil || len(segments) < 3 {
 		t.Fatalf("%v %v", segments, err)
 	}
+	groups := groupsOf(t, boot)
 	for i, s := range segments {
 		c, copied := b.copied(boot)
 		os.Remove(copied.segment(s.first).path)
-		c.mustDamage(copied, s.first)
+		c.mustDamage(copied, s.first, lastOf(groups, s.first))
 		if i == 0 {
 			continue
 		}
@@ -277,9 +297,8 @@ func TestRemovedAndReplacedFiles(t *testing.T) {
 			other, _ := os.ReadFile(segments[0].path)
 			return other
 		})
-		c.mustDamage(copied, s.first)
+		c.mustDamage(copied, s.first, lastOf(groups, s.first))
 	}
-	groups := groupsOf(t, boot)
 	last := groups[records-1]
 	t.Run("zeroed tail block", func(t *testing.T) {
 		c, copied := b.copied(boot)
@@ -293,25 +312,25 @@ func TestRemovedAndReplacedFiles(t *testing.T) {
 				from = g.first
 			}
 		}
-		c.mustDamage(copied, from)
+		c.mustDamage(copied, from, records)
 	})
 	t.Run("zeroed middle group", func(t *testing.T) {
 		c, copied := b.copied(boot)
 		g := groups[25]
 		edit(t, filepath.Join(copied.path, filepath.Base(g.path)), func(c []byte) []byte { clear(c[g.off:g.end]); return c })
-		c.mustDamage(copied, g.first)
+		c.mustDamage(copied, g.first, lastOf(groups, g.first))
 	})
 	t.Run("removed group", func(t *testing.T) {
 		c, copied := b.copied(boot)
 		g := groups[25]
 		edit(t, filepath.Join(copied.path, filepath.Base(g.path)), func(c []byte) []byte { return append(c[:g.off:g.off], c[g.end:]...) })
-		c.mustDamage(copied, g.first)
+		c.mustDamage(copied, g.first, lastOf(groups, g.first))
 	})
 	t.Run("half of the file", func(t *testing.T) {
 		c, copied := b.copied(boot)
 		g := groups[25]
 		edit(t, filepath.Join(copied.path, filepath.Base(g.path)), func(c []byte) []byte { return c[:g.off+3] })
-		c.mustDamage(copied, g.first)
+		c.mustDamage(copied, g.first, lastOf(groups, g.first))
 	})
 }
 
@@ -391,10 +410,11 @@ func rewrite(t *testing.T, boot bootDir, g place) {
 
 func TestRewrittenHistoryIsNotSigned(t *testing.T) {
 	b, boot := ended(t, true)
-	g := groupsOf(t, boot)[3]
+	groups := groupsOf(t, boot)
+	g := groups[3]
 	rewrite(t, boot, g)
 	j := b.open()
-	if d := j.Report().Damage; len(d) != 1 || d[0].From != 1 || d[0].To != records {
+	if d := j.Report().Damage; len(d) != 1 || d[0].From != 1 || d[0].To != lastOf(groups, 1) {
 		t.Fatalf("%+v", j.Report())
 	}
 	if _, err := j.ReadBatch(boot.id, g.first, 0, 0); err == nil {
@@ -497,12 +517,12 @@ func FuzzSegmentHeader(f *testing.F) {
 	for range 5 {
 		tree.Append(tree.Root())
 	}
-	f.Add(segmentHeader(salt, &tree))
+	f.Add(segmentHeader(salt, &tree, predecessor{2, 4096}))
 	f.Fuzz(func(t *testing.T, h []byte) {
 		if len(h) >= segmentHeaderBytes { // so that more than the checksum is reached
 			binary.LittleEndian.PutUint32(h[sum:], crc32.Update(salt, castagnoli, h[:sum]))
 		}
-		if got, err := parseSegmentHeader(h, salt); err == nil {
+		if got, _, err := parseSegmentHeader(h, salt); err == nil {
 			got.Root()
 		}
 	})

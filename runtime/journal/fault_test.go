@@ -204,7 +204,7 @@ func TestExportOfAJournalAtRestChangesNothing(t *testing.T) {
 	if err != nil || r.Verdict != audit.VerdictComplete || r.Nodes[0].Boots[0].To != 4 {
 		t.Fatalf("%v %+v", err, r)
 	}
-	if boots, err := listBoots(b.cfg.Dir); err != nil || len(boots) != 1 {
+	if boots, err := listBoots(osFS{}, b.cfg.Dir); err != nil || len(boots) != 1 {
 		t.Fatalf("%v %v", boots, err)
 	}
 }

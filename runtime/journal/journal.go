@@ -52,8 +52,10 @@ const lockFile = "lock"
 type Config struct {
 	Dir          string
 	Tenant, Node string
-	// Key is the node's log key; its name must be audit.NodeKeyName.
-	Key note.Signer
+	// Key is the node's log key; its name must be audit.NodeKeyName. Former are the
+	// keys that it had before, which signed earlier boots.
+	Key    note.Signer
+	Former []note.Verifier
 	// Secret is the id of the tenant secret that the keys of parts derive from.
 	Secret string
 	// FS is the seam for failing disks; nil means the operating system's.
@@ -68,14 +70,17 @@ type Config struct {
 	CheckpointRecords  uint64
 	CheckpointInterval time.Duration
 	IdleInterval       time.Duration
+	// ScanBytes is how much of the end of a boot Open reads at least, when a
+	// checkpoint vouches for what is before; 0 means 64 MiB.
+	ScanBytes int64
 }
 
 // A Boot is what a journal holds of one boot.
 type Boot struct {
 	ID string
-	// Size is the number of durable records that ReadBatch gives out: for a
-	// damaged boot those before the damage.
-	Size uint64
+	// Size is the seq of the last durable record that ReadBatch gives out. Records
+	// up to TrimmedThrough are gone, and what Damage says cannot be read.
+	Size, TrimmedThrough uint64
 	// Closed is false for the running boot only.
 	Closed bool
 	// Damage is the first damage in the boot, if there is any.
@@ -104,7 +109,6 @@ type Report struct {
 type Journal struct {
 	cfg    Config
 	boot   bootDir
-	past   []pastBoot
 	report Report
 	unlock func() error
 	wake   chan struct{} // tells the writer that there is a group
@@ -116,6 +120,7 @@ type Journal struct {
 	out    output        // of whoever holds the token
 
 	mu      sync.Mutex
+	past    []pastBoot
 	next    uint64   // seq of the next record
 	queue   []*group // not yet taken by the writer
 	spare   []byte   // memory of a group that was committed
@@ -127,6 +132,9 @@ type Journal struct {
 	changed chan struct{}
 	note    []byte // the last checkpoint, and its size
 	signed  uint64
+	running bootState // but for its size
+
+	trimming sync.Mutex // held over the I/O of Trim
 
 	signing sync.Mutex // held while a checkpoint is signed and stored
 
@@ -155,6 +163,7 @@ func (cfg *Config) validate() error {
 	cfg.CheckpointRecords = cmp.Or(cfg.CheckpointRecords, 1000)
 	cfg.CheckpointInterval = cmp.Or(cfg.CheckpointInterval, time.Second)
 	cfg.IdleInterval = cmp.Or(cfg.IdleInterval, 30*time.Second)
+	cfg.ScanBytes = cmp.Or(cfg.ScanBytes, 64<<20)
 	return nil
 }
 
@@ -192,7 +201,7 @@ func begin(cfg Config, unlock func() error) (*Journal, error) {
 		counter = past[len(past)-1].counter + 1
 	}
 	rand.Read(random)
-	boot, err := newBootDir(cfg.Dir, audit.BootID(counter, binary.BigEndian.Uint64(random)))
+	boot, err := newBootDir(cfg.FS, cfg.Dir, audit.BootID(counter, binary.BigEndian.Uint64(random)))
 	if err != nil {
 		return nil, err
 	}
@@ -225,7 +234,7 @@ func reportOf(boot bootDir, past []pastBoot) Report {
 	r := Report{Boot: boot.id}
 	for _, p := range past {
 		r.Previous, r.TornBytes = p.id, p.torn
-		r.Damage = append(r.Damage, p.damage...)
+		r.Damage = append(r.Damage, p.lost...)
 	}
 	return r
 }
@@ -267,36 +276,31 @@ func (j *Journal) Append(ctx context.Context, r *audit.Record, class policy.Dura
 
 // Boots returns what there is of every boot, oldest first.
 func (j *Journal) Boots() []Boot {
-	var out []Boot
-	for _, p := range j.past {
-		b := Boot{ID: p.id, Size: p.size, Closed: true}
-		if len(p.damage) > 0 {
-			b.Damage = p.damage[0]
-		}
-		out = append(out, b)
-	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return append(out, Boot{ID: j.boot.id, Size: j.durable.Size(), Closed: j.closed})
+	out := make([]Boot, 0, len(j.past)+1)
+	for i := range j.past {
+		p := &j.past[i]
+		out = append(out, Boot{ID: p.id, Size: p.size, TrimmedThrough: p.trimmed, Closed: true, Damage: p.first()})
+	}
+	return append(out, Boot{ID: j.boot.id, Size: j.durable.Size(), TrimmedThrough: j.running.trimmed, Closed: j.closed, Damage: j.running.first()})
 }
 
-// find returns a boot with the number of records that may be read from it.
-func (j *Journal) find(boot string) (b bootDir, size uint64, damage *Damage, err error) {
+// state returns a boot and what may be read of it.
+func (j *Journal) state(boot string) (bootDir, bootState, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
 	if boot == j.boot.id {
-		j.mu.Lock()
-		defer j.mu.Unlock()
-		return j.boot, j.durable.Size(), nil, nil
+		s := j.running
+		s.size = j.durable.Size()
+		return j.boot, s, nil
 	}
 	for _, p := range j.past {
-		if p.id != boot {
-			continue
+		if p.id == boot {
+			return p.bootDir, p.bootState, nil
 		}
-		if len(p.damage) > 0 {
-			damage = p.damage[0]
-		}
-		return p.bootDir, p.size, damage, nil
 	}
-	return bootDir{}, 0, nil, fmt.Errorf("journal has no boot %.40q", boot)
+	return bootDir{}, bootState{}, fmt.Errorf("journal has no boot %.40q", boot)
 }
 
 // maxCursors bounds the places that ReadBatch remembers, so that a few readers
@@ -307,17 +311,27 @@ const maxCursors = 8
 // at most maxRecords (0 means audit.MaxBatchRecords), and beyond the first only
 // as many as keep leaves and parts within maxBytes (0 means
 // audit.MaxEntryBytes, which always fits a frame). It signs a checkpoint for
-// their end. ErrNoRecords when there is none yet; a *Damage when it is lost.
+// their end. ErrNoRecords when there is none yet, ErrTrimmed when it was given
+// up, a *Damage when it is lost.
 func (j *Journal) ReadBatch(boot string, from uint64, maxRecords, maxBytes int) (*audit.Batch, error) {
-	b, size, damage, err := j.find(boot)
+	batch, err := j.readBatch(boot, from, maxRecords, maxBytes)
+	var d *Damage
+	if errors.As(err, &d) { // unless it was trimmed while it was read
+		if _, state, _ := j.state(boot); from <= state.trimmed {
+			_, err = state.reach(boot, from)
+		}
+	}
+	return batch, err
+}
+
+func (j *Journal) readBatch(boot string, from uint64, maxRecords, maxBytes int) (*audit.Batch, error) {
+	b, state, err := j.state(boot)
 	if err != nil {
 		return nil, err
 	}
-	if from == 0 || from > size {
-		if damage != nil && damage.From > 0 && from >= damage.From {
-			return nil, damage
-		}
-		return nil, fmt.Errorf("%s from %d: %w", boot, from, ErrNoRecords)
+	limit, err := state.reach(boot, from)
+	if err != nil {
+		return nil, err
 	}
 	c := j.takeCursor(boot, from)
 	if c == nil {
@@ -326,7 +340,7 @@ func (j *Journal) ReadBatch(boot string, from uint64, maxRecords, maxBytes int) 
 		}
 	}
 	maxRecords = min(cmp.Or(maxRecords, audit.MaxBatchRecords), audit.MaxBatchRecords)
-	batch, err := c.readBatch(from, size, maxRecords, cmp.Or(maxBytes, audit.MaxEntryBytes))
+	batch, err := c.readBatch(from, limit, maxRecords, cmp.Or(maxBytes, audit.MaxEntryBytes))
 	if err != nil {
 		return nil, err
 	}
@@ -375,15 +389,15 @@ func (j *Journal) LastCheckpoint(boot string) ([]byte, error) {
 	return nil, fmt.Errorf("journal has no checkpoint of boot %.40q", boot)
 }
 
-// Prove returns the inclusion proof of a durable record. It reads the whole
-// boot.
+// Prove returns the inclusion proof of a durable record. It reads from the
+// record's segment to the end of the boot.
 func (j *Journal) Prove(boot string, seq uint64) (*audit.Proof, error) {
-	b, size, damage, err := j.find(boot)
-	if err != nil {
-		return nil, err
+	b, state, err := j.state(boot)
+	if err == nil {
+		_, err = state.reach(boot, seq)
 	}
-	if seq == 0 || seq > size {
-		return nil, errors.Join(fmt.Errorf("prove %s %d: %w", boot, seq, ErrNoRecords), asError(damage))
+	if err != nil {
+		return nil, fmt.Errorf("prove record %d: %w", seq, err)
 	}
 	msg, err := j.LastCheckpoint(boot)
 	if boot == j.boot.id && err == nil {
@@ -414,18 +428,20 @@ func (j *Journal) Poisoned() error {
 // Export writes the durable records of every boot with their checkpoints to w.
 // Damage is an error, but what is intact is written.
 func (j *Journal) Export(w *audit.ExportWriter) error {
+	j.mu.Lock()
+	past := slices.Clone(j.past)
+	j.mu.Unlock()
 	var failed []error
-	for _, p := range j.past {
-		failed = append(failed, j.cfg.exportBoot(w, p.bootDir, p.size, p.note))
-		for _, d := range p.damage {
-			failed = append(failed, d)
-		}
+	for _, p := range past {
+		failed = append(failed, j.cfg.exportBoot(w, p.bootDir, p.bootState, p.note))
 	}
 	msg, err := j.Checkpoint()
 	if err == nil {
 		var head audit.Checkpoint
 		if head, err = audit.PeekCheckpoint(msg); err == nil {
-			err = j.cfg.exportBoot(w, j.boot, head.Size, msg)
+			_, state, _ := j.state(j.boot.id)
+			state.size = head.Size
+			err = j.cfg.exportBoot(w, j.boot, state, msg)
 		}
 	}
 	return errors.Join(append(failed, err)...)

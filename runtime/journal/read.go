@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"math"
 	"path/filepath"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -56,7 +57,7 @@ func (c *cursor) each(limit uint64, visit func(seq uint64, e audit.Entry) bool) 
 }
 
 func (c *cursor) eachInSegment(limit uint64, visit func(seq uint64, e audit.Entry) bool) (more bool, err error) {
-	r, err := openSegment(c.seg, c.boot.salt)
+	r, err := openSegment(c.boot.fs, c.seg, c.boot.salt)
 	if err != nil {
 		return false, c.damage(limit, err)
 	}
@@ -145,18 +146,42 @@ func (cfg *Config) checkpoint(boot string, tree *audit.Frontier) ([]byte, error)
 	return msg, nil
 }
 
-// exportBoot writes the records 1 to size of a boot, and the checkpoint msg if
-// there is one.
-func (cfg *Config) exportBoot(w *audit.ExportWriter, b bootDir, size uint64, msg []byte) error {
-	var c *cursor
-	for next := uint64(1); next <= size; {
-		var err error
-		if c == nil {
-			if c, err = cursorAt(b, 1); err != nil {
-				return err
-			}
+// exportBoot writes the records of a boot that can be read, and the checkpoint
+// msg if there is one. Places that cannot be read are its error.
+func (cfg *Config) exportBoot(w *audit.ExportWriter, b bootDir, state bootState, msg []byte) error {
+	var failed []error
+	for next := state.trimmed + 1; next <= state.size; {
+		limit, err := state.reach(b.id, next)
+		var d *Damage
+		if errors.As(err, &d) && d.To >= next {
+			next = d.To + 1
+			continue
 		}
-		batch, err := c.readBatch(next, size, audit.MaxBatchRecords, audit.MaxEntryBytes)
+		if err == nil {
+			err = cfg.exportRange(w, b, next, limit)
+		}
+		if err != nil {
+			failed = append(failed, err)
+			break
+		}
+		next = limit + 1
+	}
+	for _, d := range state.lost {
+		failed = append(failed, d)
+	}
+	if msg != nil {
+		failed = append(failed, w.Checkpoint(msg))
+	}
+	return errors.Join(failed...)
+}
+
+func (cfg *Config) exportRange(w *audit.ExportWriter, b bootDir, next, limit uint64) error {
+	c, err := cursorAt(b, next)
+	if err != nil {
+		return err
+	}
+	for next <= limit {
+		batch, err := c.readBatch(next, limit, audit.MaxBatchRecords, audit.MaxEntryBytes)
 		if err != nil {
 			return err
 		}
@@ -172,10 +197,7 @@ func (cfg *Config) exportBoot(w *audit.ExportWriter, b bootDir, size uint64, msg
 		}
 		next = batch.Last() + 1
 	}
-	if msg == nil {
-		return nil
-	}
-	return w.Checkpoint(msg)
+	return nil
 }
 
 // proveRecord returns the proof of record seq under the checkpoint msg.
@@ -184,9 +206,13 @@ func proveRecord(b bootDir, seq uint64, msg []byte) (*audit.Proof, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := cursorAt(b, 1)
+	c, err := cursorAt(b, seq)
 	if err != nil {
 		return nil, err
+	}
+	before, err := b.headerState(c.seg)
+	if err != nil {
+		return nil, c.damage(seq, err)
 	}
 	p := &audit.Proof{Seq: seq, Checkpoint: msg}
 	var readErr error
@@ -198,7 +224,7 @@ func proveRecord(b bootDir, seq uint64, msg []byte) (*audit.Proof, error) {
 			return yield(e.Hash())
 		})
 	}
-	if p.Path, err = audit.Path(head.Size, seq, leaves); err != nil {
+	if p.Path, err = audit.PathFrom(&before.tree, head.Size, seq, leaves); err != nil {
 		return nil, errors.Join(readErr, err)
 	}
 	return p, nil
@@ -218,7 +244,7 @@ func Export(cfg Config, w *audit.ExportWriter) error {
 	} else if !errors.Is(lockErr, ErrLocked) {
 		return lockErr
 	}
-	boots, err := listBoots(cfg.Dir)
+	boots, err := listBoots(cfg.FS, cfg.Dir)
 	if err != nil {
 		return err
 	}
@@ -233,32 +259,25 @@ func Export(cfg Config, w *audit.ExportWriter) error {
 // exportScanned exports what a scan finds intact; of a boot that is being
 // written, no more than its checkpoint covers.
 func (cfg *Config) exportScanned(w *audit.ExportWriter, b bootDir, live bool) error {
-	c, msg, bad := b.checkpoint(cfg.Key)
-	s, err := b.scan(c)
+	c, msg, badHead := b.checkpoint(cfg)
+	t, badTrim := b.trimState()
+	whole := *cfg
+	whole.ScanBytes = math.MaxInt64
+	s, err := whole.scan(b, c, t)
 	if err != nil {
 		return err
 	}
-	size := s.intact()
+	state := bootState{size: s.intact(), trimmed: t.through}
+	state.lost = within(t.through, merge(s.found(), append(b.marked(), collect(badHead, badTrim)...)))
 	switch {
-	case live && (c == nil || c.Size > size):
-		size = 0
+	case live && (c == nil || c.Size > state.size):
+		state.size = t.through
 	case live:
-		size, s.damage = c.Size, nil
-	case s.damage == nil && (c == nil || c.Size < size):
+		state.size, state.lost = c.Size, within(t.through, merge(s.holes, b.marked()))
+	case s.damage == nil && (c == nil || c.Size < state.size):
 		if msg, err = cfg.checkpoint(b.id, &s.tree); err != nil {
 			return err
 		}
 	}
-	if err := cfg.exportBoot(w, b, size, msg); err != nil {
-		return err
-	}
-	return errors.Join(asError(s.damage), asError(bad))
-}
-
-// asError keeps a nil *Damage from becoming an error.
-func asError(d *Damage) error {
-	if d == nil {
-		return nil
-	}
-	return d
+	return cfg.exportBoot(w, b, state, msg)
 }

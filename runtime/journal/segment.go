@@ -15,18 +15,27 @@ import (
 )
 
 // A segment file begins with a header of segmentHeaderBytes: "HFSEG1", u16
-// number of frontier roots, u64 first seq (little-endian), the roots, zeros, and
+// number of frontier roots, u64 first seq (little-endian), the roots, zeros, u64
+// first seq and u64 length of the segment before, both 0 when there was none, and
 // a salted CRC32C of all before it. The frontier is that of the tree before the
-// first record, so that reading can begin at any segment.
+// first record, so that reading can begin at any segment; the segment before is
+// named so that one that was deleted or cut is missed without reading it.
 const (
 	segmentMagic       = "HFSEG1"
+	maxRoots           = 62
 	segmentHeaderBytes = 16 + 64*tlog.HashSize + 4
 	segmentSuffix      = ".seg"
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-func segmentHeader(salt uint32, f *audit.Frontier) []byte {
+// A predecessor is what a segment's header says of the segment before it.
+type predecessor struct {
+	first uint64 // 0: the header names none
+	size  int64
+}
+
+func segmentHeader(salt uint32, f *audit.Frontier, before predecessor) []byte {
 	h := make([]byte, segmentHeaderBytes)
 	copy(h, segmentMagic)
 	roots := f.Roots()
@@ -36,18 +45,20 @@ func segmentHeader(salt uint32, f *audit.Frontier) []byte {
 		copy(h[16+i*tlog.HashSize:], r[:])
 	}
 	sum := segmentHeaderBytes - 4
+	binary.LittleEndian.PutUint64(h[sum-16:], before.first)
+	binary.LittleEndian.PutUint64(h[sum-8:], uint64(before.size))
 	binary.LittleEndian.PutUint32(h[sum:], crc32.Update(salt, castagnoli, h[:sum]))
 	return h
 }
 
-func parseSegmentHeader(h []byte, salt uint32) (audit.Frontier, error) {
+func parseSegmentHeader(h []byte, salt uint32) (audit.Frontier, predecessor, error) {
 	sum := segmentHeaderBytes - 4
 	if len(h) < segmentHeaderBytes || binary.LittleEndian.Uint32(h[sum:]) != crc32.Update(salt, castagnoli, h[:sum]) {
-		return audit.Frontier{}, errors.New("segment header checksum")
+		return audit.Frontier{}, predecessor{}, errors.New("segment header checksum")
 	}
 	n, first := int(binary.LittleEndian.Uint16(h[6:])), binary.LittleEndian.Uint64(h[8:])
-	if string(h[:6]) != segmentMagic || n > 64 || first == 0 {
-		return audit.Frontier{}, errors.New("not a segment header")
+	if string(h[:6]) != segmentMagic || n > maxRoots || first == 0 {
+		return audit.Frontier{}, predecessor{}, errors.New("not a segment header")
 	}
 	roots := make([]tlog.Hash, n)
 	for i := range roots {
@@ -55,9 +66,13 @@ func parseSegmentHeader(h []byte, salt uint32) (audit.Frontier, error) {
 	}
 	f, ok := audit.NewFrontier(first-1, roots)
 	if !ok {
-		return audit.Frontier{}, errors.New("segment header with a wrong number of roots")
+		return audit.Frontier{}, predecessor{}, errors.New("segment header with a wrong number of roots")
 	}
-	return f, nil
+	before := predecessor{binary.LittleEndian.Uint64(h[sum-16:]), int64(binary.LittleEndian.Uint64(h[sum-8:]))}
+	if before.first >= first || before.size < 0 {
+		before = predecessor{}
+	}
+	return f, before, nil
 }
 
 // A segment is one file of a boot.
@@ -68,13 +83,14 @@ type segment struct {
 
 // A segmentReader reads the groups of one open segment, in order.
 type segmentReader struct {
-	f    *os.File
+	f    File
 	salt uint32
 	size int64 // of the file
 	off  int64 // of the next group
 	next uint64
 	// frontier is that of the tree before the first record, once the header was read.
 	frontier audit.Frontier
+	before   predecessor
 }
 
 // Errors about a segment's content. A crash can leave a broken group at the
@@ -82,35 +98,45 @@ type segmentReader struct {
 var (
 	errBroken    = errors.New("broken")
 	errMisplaced = errors.New("misplaced")
+	// errUnreadable is the disk's own word: no crash is behind it, and nothing may
+	// be cut for it.
+	errUnreadable = errors.New("cannot be read")
 )
 
-func openSegment(s segment, salt uint32) (*segmentReader, error) {
-	f, err := os.Open(s.path)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", errBroken, err)
+// readError says whether what failed to be read is not there or cannot be read.
+func readError(what string, err error) error {
+	if errors.Is(err, io.EOF) || errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("%w: %s: %w", errBroken, what, err)
 	}
-	info, err := f.Stat()
+	return fmt.Errorf("%w: %s: %w", errUnreadable, what, err)
+}
+
+func openSegment(fs FS, s segment, salt uint32) (*segmentReader, error) {
+	f, err := fs.OpenFile(s.path, os.O_RDONLY, 0)
 	if err != nil {
-		f.Close()
-		return nil, fmt.Errorf("%w: %w", errBroken, err)
+		return nil, readError("segment", err)
 	}
-	return &segmentReader{f: f, salt: salt, size: info.Size(), next: s.first}, nil
+	size, err := f.Size()
+	if err != nil {
+		return nil, errors.Join(readError("segment", err), f.Close())
+	}
+	return &segmentReader{f: f, salt: salt, size: size, next: s.first}, nil
 }
 
 // header reads the segment's header; the groups follow.
 func (r *segmentReader) header() error {
 	h := make([]byte, segmentHeaderBytes)
 	if _, err := r.f.ReadAt(h, 0); err != nil {
-		return fmt.Errorf("%w: segment header: %w", errBroken, err)
+		return readError("segment header", err)
 	}
-	f, err := parseSegmentHeader(h, r.salt)
+	f, before, err := parseSegmentHeader(h, r.salt)
 	if err != nil {
 		return fmt.Errorf("%w: %w", errBroken, err)
 	}
 	if f.Size()+1 != r.next {
 		return fmt.Errorf("%w: the segment begins with record %d, its name says %d", errBroken, f.Size()+1, r.next)
 	}
-	r.frontier, r.off = f, segmentHeaderBytes
+	r.frontier, r.before, r.off = f, before, segmentHeaderBytes
 	return nil
 }
 
@@ -124,7 +150,7 @@ func (r *segmentReader) group() (audit.GroupHeader, []audit.Entry, error) {
 		return audit.GroupHeader{}, nil, io.EOF
 	}
 	if n < len(head) {
-		return audit.GroupHeader{}, nil, fmt.Errorf("%w: group header: %w", errBroken, err)
+		return audit.GroupHeader{}, nil, readError("group header", err)
 	}
 	h, err := audit.ParseGroupHeader(head, r.salt)
 	if err != nil {
@@ -138,7 +164,7 @@ func (r *segmentReader) group() (audit.GroupHeader, []audit.Entry, error) {
 	}
 	payload := make([]byte, h.Length)
 	if _, err := r.f.ReadAt(payload, r.off+audit.GroupHeaderBytes); err != nil {
-		return h, nil, fmt.Errorf("%w: group payload: %w", errBroken, err)
+		return h, nil, readError("group payload", err)
 	}
 	entries, err := h.Entries(payload, r.salt)
 	if err != nil {
@@ -177,6 +203,6 @@ func (r *segmentReader) rest() (used int64, durable uint64, err error) {
 	return used, durable, nil
 }
 
-func (r *segmentReader) close() { r.f.Close() }
+func (r *segmentReader) close() { _ = r.f.Close() } // it was only read
 
 func allZero(b []byte) bool { return len(bytes.TrimLeft(b, "\x00")) == 0 }

@@ -3,6 +3,7 @@ package audit
 import (
 	"fmt"
 	"iter"
+	"math/bits"
 
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
@@ -62,12 +63,20 @@ func (p *Proof) Verify(node note.Verifier) (*Record, Checkpoint, error) {
 // the leaves in order, in memory of O(log size). It fails when there are fewer
 // leaves than size, or no record seq among them.
 func Path(size, seq uint64, leaves iter.Seq[tlog.Hash]) ([]tlog.Hash, error) {
-	if seq == 0 || seq > size {
-		return nil, fmt.Errorf("no record %d in a tree of %d", seq, size)
+	return PathFrom(&Frontier{}, size, seq, leaves)
+}
+
+// PathFrom is Path with the leaves behind before, which must be before the record.
+func PathFrom(before *Frontier, size, seq uint64, leaves iter.Seq[tlog.Hash]) ([]tlog.Hash, error) {
+	if seq <= before.size || seq > size {
+		return nil, fmt.Errorf("no record %d in a tree of %d behind one of %d", seq, size, before.size)
 	}
 	spans := siblings(0, size, seq-1)
 	trees := make([]Frontier, len(spans))
-	var n uint64
+	for i, s := range spans {
+		trees[i] = before.within(s)
+	}
+	n := before.size
 	for leaf := range leaves {
 		for i, s := range spans {
 			if s.From <= n && n < s.To {
@@ -86,6 +95,21 @@ func Path(size, seq uint64, leaves iter.Seq[tlog.Hash]) ([]tlog.Hash, error) {
 		path[i] = trees[i].Root()
 	}
 	return path, nil
+}
+
+// within returns the part of f that lies in the half-open span, which neither
+// begins nor ends within one of its complete subtrees.
+func (f *Frontier) within(s Range) (part Frontier) {
+	at := uint64(0)
+	for _, root := range f.roots {
+		n := uint64(1) << (bits.Len64(f.size-at) - 1)
+		if s.From <= at && at+n <= s.To {
+			part.roots = append(part.roots, root)
+			part.size += n
+		}
+		at += n
+	}
+	return part
 }
 
 // siblings returns the half-open leaf ranges whose roots make the audit path
