@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -261,29 +262,39 @@ type output struct {
 	segment segment
 	file    File
 	off     int64
+	size    int64 // at which another segment begins
+	// full: decisions are refused; filled is marked when that begins.
+	full   atomic.Bool
+	filled chan struct{}
 }
 
 // begin creates the boot's folder and its first segment.
-func (o *output) begin(cfg *Config, boot bootDir) error {
-	o.cfg, o.boot = cfg, boot
+func (o *output) begin(cfg *Config, boot bootDir, full bool) error {
+	o.cfg, o.boot, o.filled = cfg, boot, make(chan struct{}, 1)
+	o.full.Store(full)
+	if !full {
+		if err := cfg.reserve(); err != nil {
+			cfg.Log.Warn("journal has no reserve", "error", err)
+		}
+	}
 	if err := cfg.FS.Mkdir(boot.path, 0o700); err != nil {
 		return err
 	}
 	if err := cfg.FS.SyncDir(cfg.Dir); err != nil {
 		return err
 	}
-	return o.create(&audit.Frontier{}, predecessor{})
+	return o.roomy(&audit.Frontier{}, predecessor{})
 }
 
 // create begins the segment behind the tree; when it returns, its name and
 // header are durable.
-func (o *output) create(tree *audit.Frontier, before predecessor) error {
+func (o *output) create(tree *audit.Frontier, before predecessor, size int64) error {
 	s := o.boot.segment(tree.Size() + 1)
 	f, err := o.cfg.FS.OpenFile(s.path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
-	if err = f.Preallocate(o.cfg.SegmentBytes); err == nil {
+	if err = f.Preallocate(size); err == nil {
 		err = writeAll(f, segmentHeader(o.boot.salt, tree, before), 0)
 	}
 	if err == nil {
@@ -293,20 +304,20 @@ func (o *output) create(tree *audit.Frontier, before predecessor) error {
 		err = o.cfg.FS.SyncDir(o.boot.path)
 	}
 	if err != nil {
-		return errors.Join(fmt.Errorf("create %s: %w", s.path, err), f.Close())
+		return errors.Join(fmt.Errorf("create %s: %w", s.path, err), f.Close(), o.cfg.FS.Remove(s.path))
 	}
-	o.segment, o.file, o.off = s, f, segmentHeaderBytes
+	o.segment, o.file, o.off, o.size = s, f, segmentHeaderBytes, size
 	return nil
 }
 
 // write appends a sealed group, in a new segment when this one is full. tree is
 // that of the records before the group, all durable.
 func (o *output) write(group []byte, tree *audit.Frontier) error {
-	if o.off > segmentHeaderBytes && o.off+int64(len(group)) > o.cfg.SegmentBytes {
+	if o.off > segmentHeaderBytes && o.off+int64(len(group)) > o.size {
 		if err := o.close(); err != nil {
 			return err
 		}
-		if err := o.create(tree, predecessor{o.segment.first, o.off}); err != nil {
+		if err := o.roomy(tree, predecessor{o.segment.first, o.off}); err != nil {
 			return err
 		}
 	}

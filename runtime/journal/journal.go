@@ -73,6 +73,15 @@ type Config struct {
 	// ScanBytes is how much of the end of a boot Open reads at least, when a
 	// checkpoint vouches for what is before; 0 means 64 MiB.
 	ScanBytes int64
+	// QuotaBytes bounds what the journal takes of the disk; 0 is no bound. Below
+	// LowBytes of free space, 0 means 16 segments, Space.Level is SpaceLow.
+	// ReserveBytes are kept for administrative records on a full disk; 0 means
+	// 8 MiB, a negative value none.
+	QuotaBytes, LowBytes, ReserveBytes int64
+	// SpaceInterval is how often room is looked at, 0 means 1 s; OnSpace is told
+	// when its level changes. It may append, and must return before Close is called.
+	SpaceInterval time.Duration
+	OnSpace       func(Space)
 }
 
 // A Boot is what a journal holds of one boot.
@@ -117,7 +126,9 @@ type Journal struct {
 	writer chan struct{} // closed when the writer has ended
 	commit chan struct{} // holds one token while somebody commits
 	signer chan struct{} // closed when the checkpointer has ended
-	out    output        // of whoever holds the token
+	// closed when the one that looks at the room has ended
+	watcher chan struct{}
+	out     output // of whoever holds the token
 
 	mu      sync.Mutex
 	past    []pastBoot
@@ -164,6 +175,9 @@ func (cfg *Config) validate() error {
 	cfg.CheckpointInterval = cmp.Or(cfg.CheckpointInterval, time.Second)
 	cfg.IdleInterval = cmp.Or(cfg.IdleInterval, 30*time.Second)
 	cfg.ScanBytes = cmp.Or(cfg.ScanBytes, 64<<20)
+	cfg.LowBytes = cmp.Or(cfg.LowBytes, 16*cfg.SegmentBytes)
+	cfg.ReserveBytes = cmp.Or(cfg.ReserveBytes, 8<<20)
+	cfg.SpaceInterval = cmp.Or(cfg.SpaceInterval, time.Second)
 	return nil
 }
 
@@ -182,7 +196,12 @@ func Open(cfg Config) (*Journal, error) {
 	if err != nil {
 		return nil, err
 	}
-	j, err := begin(cfg, unlock)
+	j, err := begin(cfg, unlock, false)
+	if isFull(err) { // recovery needs room as well
+		if err = cfg.release(); err == nil {
+			j, err = begin(cfg, unlock, true)
+		}
+	}
 	if err != nil {
 		return nil, errors.Join(err, unlock())
 	}
@@ -190,8 +209,8 @@ func Open(cfg Config) (*Journal, error) {
 }
 
 // begin recovers the past, then starts the new boot with its record and its
-// first checkpoint.
-func begin(cfg Config, unlock func() error) (*Journal, error) {
+// first checkpoint. full: the disk is known to be full.
+func begin(cfg Config, unlock func() error, full bool) (*Journal, error) {
 	past, err := cfg.past()
 	if err != nil {
 		return nil, err
@@ -208,14 +227,15 @@ func begin(cfg Config, unlock func() error) (*Journal, error) {
 	j := &Journal{
 		cfg: cfg, boot: boot, past: past, report: reportOf(boot, past), unlock: unlock,
 		wake: make(chan struct{}, 1), due: make(chan struct{}, 1), stop: make(chan struct{}),
-		writer: make(chan struct{}), signer: make(chan struct{}), commit: make(chan struct{}, 1),
+		writer: make(chan struct{}), signer: make(chan struct{}), watcher: make(chan struct{}), commit: make(chan struct{}, 1),
 		next: 1, changed: make(chan struct{}),
 	}
-	if err := j.out.begin(&j.cfg, boot); err != nil {
+	if err := j.out.begin(&j.cfg, boot, full); err != nil {
 		return nil, fmt.Errorf("begin boot %s: %w", boot.id, err)
 	}
 	go j.write()
 	go j.signDue()
+	go j.watchSpace()
 	if err := j.first(); err != nil {
 		return nil, errors.Join(fmt.Errorf("begin boot %s: %w", boot.id, err), j.end())
 	}
@@ -248,14 +268,18 @@ func (j *Journal) Boot() string { return j.boot.id }
 // Append assigns the record's seq, writes it, and returns when class is met:
 // policy.Written after the write, which waits for the fsync of the group
 // before, policy.Synced after the fsync; any other class is ErrDurability. A
-// record of more than audit.MaxEntryBytes is ErrTooLarge. r is not changed, and only read until Append returns. When ctx ends while
-// Append waits, the record may or may not be there.
+// record of more than audit.MaxEntryBytes is ErrTooLarge, that of a decision on a
+// full disk ErrFull. r is not changed, and only read until Append returns. When
+// ctx ends while Append waits, the record may or may not be there.
 func (j *Journal) Append(ctx context.Context, r *audit.Record, class policy.Durability) (audit.Ref, error) {
 	if class != policy.Written && class != policy.Synced {
 		return audit.Ref{}, fmt.Errorf("%s: %w", class, ErrDurability)
 	}
 	if err := ctx.Err(); err != nil {
 		return audit.Ref{}, err
+	}
+	if r.Kind == audit.KindDecision && j.Full() {
+		return audit.Ref{}, ErrFull
 	}
 	body, err := r.Body()
 	if err != nil {
@@ -468,6 +492,7 @@ func (j *Journal) end() error {
 	close(j.stop)
 	<-j.writer
 	<-j.signer
+	<-j.watcher
 	_, err := j.Checkpoint()
 	if poison := j.Poisoned(); poison != nil {
 		err = poison

@@ -80,6 +80,7 @@ func (b *bench) crash(j *Journal) {
 	close(j.stop)
 	<-j.writer
 	<-j.signer
+	<-j.watcher
 	if err := errors.Join(j.out.file.Close(), j.unlock()); err != nil {
 		b.t.Fatal(err)
 	}

@@ -146,7 +146,7 @@ func (r *segmentReader) header() error {
 func (r *segmentReader) group() (audit.GroupHeader, []audit.Entry, error) {
 	head := make([]byte, audit.GroupHeaderBytes)
 	n, err := r.f.ReadAt(head, r.off)
-	if n == 0 && errors.Is(err, io.EOF) || n == len(head) && allZero(head) {
+	if (n == len(head) || errors.Is(err, io.EOF)) && allZero(head[:n]) {
 		return audit.GroupHeader{}, nil, io.EOF
 	}
 	if n < len(head) {

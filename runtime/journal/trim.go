@@ -176,6 +176,9 @@ func (b bootDir) headerState(seg segment) (trimState, error) {
 // trimWhole is the trim state when the last segment of a boot that ended is given
 // up as well.
 func (b bootDir) trimWhole(last segment, size uint64) (trimState, error) {
+	if last.first > size { // begun, and never written
+		return b.headerState(last)
+	}
 	c := &cursor{boot: b, seg: last, first: last.first}
 	if err := c.each(size, func(uint64, audit.Entry) bool { return true }); err != nil {
 		return trimState{}, err
