@@ -101,7 +101,7 @@ func (u *uplink) drain(node *edge.Node) error {
 	ctx, cancel := context.WithTimeout(context.Background(), drainShipping)
 	defer cancel()
 	for _, b := range node.Journal().Boots() {
-		if err := u.shipper.Wait(ctx, b.ID, b.Size); err != nil {
+		if err := u.shipper.Wait(ctx, b.ID, b.Size, u.shipper.Everywhere()); err != nil {
 			return fmt.Errorf("boot %s: %w", b.ID, err)
 		}
 	}

@@ -203,7 +203,7 @@ func (w *world) wait(s *ship.Shipper, size uint64) time.Duration {
 	start := time.Now()
 	ctx, cancel := context.WithTimeout(w.t.Context(), 20*time.Second)
 	defer cancel()
-	if err := s.Wait(ctx, w.journal.Boot(), size); err != nil {
+	if err := s.Wait(ctx, w.journal.Boot(), size, s.Everywhere()); err != nil {
 		for _, r := range w.regions {
 			w.t.Logf("%s: %+v", r.name, r.book.Status())
 		}
@@ -370,7 +370,7 @@ func TestForgedReceiptsDoNotCount(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
-	if err := s.Wait(ctx, w.journal.Boot(), 1); !errors.Is(err, context.DeadlineExceeded) {
+	if err := s.Wait(ctx, w.journal.Boot(), 1, s.Everywhere()); !errors.Is(err, context.DeadlineExceeded) {
 		t.Fatalf("counted: %v, %+v", err, s.Status())
 	}
 	true_, err := audit.Cosign(b.Checkpoint, w.keys.Node(tenant, node), w.regions[0].key)
