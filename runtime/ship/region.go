@@ -17,7 +17,8 @@ type region struct {
 	Region
 	shipper *Shipper
 	hurry   chan struct{}         // holds one mark: somebody waits
-	boots   map[string]BootStatus // guarded by the shipper's waiting.mu
+	boots   map[string]BootStatus // guarded by the shipper's waiting.mu, like retired
+	retired bool
 
 	lanes     map[string]*lane
 	wait      backoff

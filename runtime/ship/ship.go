@@ -122,7 +122,7 @@ func New(c Config) (*Shipper, error) {
 	if c.Step == nil {
 		c.Step = func(string) {}
 	}
-	s := &Shipper{cfg: c, waiting: waiting{queues: map[waitKey]*queue{}}}
+	s := &Shipper{cfg: c, waiting: waiting{queues: map[waitKey]*queue{}, stalled: map[Need]stall{}}}
 	for _, r := range c.Regions {
 		if r.Sink == nil || r.Key == nil {
 			return nil, fmt.Errorf("ship: region %q needs a sink and a key", r.Name)

@@ -27,8 +27,12 @@ func NeedOf(class policy.Durability) (n Need, ok bool) {
 	return Need{}, false
 }
 
-// Everywhere is counter-signed by every region.
-func (s *Shipper) Everywhere() Need { return Need{Cosigned: len(s.regions)} }
+// Everywhere is counter-signed by every region that counts.
+func (s *Shipper) Everywhere() Need {
+	s.waiting.mu.Lock()
+	defer s.waiting.mu.Unlock()
+	return Need{Cosigned: s.counting()}
+}
 
 // MaxWaiting bounds the calls of Wait at a time; each holds about 200 bytes.
 const MaxWaiting = 1 << 16
@@ -39,15 +43,42 @@ var (
 	ErrTooFewRegions = errors.New("fewer regions than that are shipped to")
 	// ErrTooManyWait: MaxWaiting calls wait already.
 	ErrTooManyWait = errors.New("too many wait for regions")
+	// ErrStalled: another call waited in vain, and nothing has moved since.
+	ErrStalled = errors.New("the regions do not take records")
 )
 
 // Wait returns nil when the first size records of a boot are where need says,
 // which has the regions hurry, or the context's error.
 func (s *Shipper) Wait(ctx context.Context, boot string, size uint64, need Need) error {
-	if max(need.Stored, need.Cosigned) > len(s.regions) {
-		return fmt.Errorf("%w: %d of %d", ErrTooFewRegions, len(s.regions), max(need.Stored, need.Cosigned))
+	return s.wait(ctx, boot, size, need, false)
+}
+
+// Await returns nil when a record is as durable as class says; see Wait. When a
+// call has waited in vain while nothing moved, those that come later do not wait
+// until something moves: an outage costs the first answers their time, not all of
+// them.
+func (s *Shipper) Await(ctx context.Context, boot string, seq uint64, class policy.Durability) error {
+	need, ok := NeedOf(class)
+	if !ok {
+		return nil
 	}
-	w, err := s.enter(boot, size, need)
+	return s.wait(ctx, boot, seq, need, true)
+}
+
+// Count is how many regions there are.
+func (s *Shipper) Count() int { return len(s.regions) }
+
+// Retire says which regions count no more, for durability and for trimming.
+func (s *Shipper) Retire(names []string) {
+	s.waiting.mu.Lock()
+	defer s.waiting.mu.Unlock()
+	for _, r := range s.regions {
+		r.retired = slices.Contains(names, r.Name)
+	}
+}
+
+func (s *Shipper) wait(ctx context.Context, boot string, size uint64, need Need, heed bool) error {
+	w, err := s.enter(boot, size, need, heed)
 	if w == nil {
 		return err
 	}
@@ -58,7 +89,7 @@ func (s *Shipper) Wait(ctx context.Context, boot string, size uint64, need Need)
 	case <-w.done:
 		return nil
 	case <-ctx.Done():
-		return s.waiting.leave(waitKey{boot, need}, w, ctx.Err())
+		return s.leave(waitKey{boot, need}, w, ctx.Err())
 	}
 }
 
@@ -74,22 +105,27 @@ func (s *Shipper) Met(boot string, seq uint64) policy.Durability {
 	return policy.Synced
 }
 
-// enter returns nil when need is met already.
-func (s *Shipper) enter(boot string, size uint64, need Need) (*waiter, error) {
-	q := &s.waiting
+// enter returns nil when need is met already, or an error when it is not worth
+// waiting for.
+func (s *Shipper) enter(boot string, size uint64, need Need, heed bool) (*waiter, error) {
+	q, key := &s.waiting, waitKey{boot, need}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if s.reached(boot, need) >= size {
+	reached := s.reached(boot, need)
+	switch {
+	case max(need.Stored, need.Cosigned) > s.counting():
+		return nil, fmt.Errorf("%w: %d of %d", ErrTooFewRegions, s.counting(), max(need.Stored, need.Cosigned))
+	case reached >= size:
 		return nil, nil
-	}
-	if q.count == MaxWaiting {
+	case heed && q.stalled[need] == stall{boot, reached}:
+		return nil, ErrStalled
+	case q.count == MaxWaiting:
 		return nil, ErrTooManyWait
 	}
-	key := waitKey{boot, need}
 	if q.queues[key] == nil {
 		q.queues[key] = &queue{}
 	}
-	w := &waiter{size: size, done: make(chan struct{})}
+	w := &waiter{size: size, from: reached, heeds: heed, done: make(chan struct{})}
 	heap.Push(q.queues[key], w)
 	q.count++
 	return w, nil
@@ -108,17 +144,29 @@ func (s *Shipper) reached(boot string, need Need) uint64 {
 		if of.n == 0 {
 			continue
 		}
-		if of.n > len(s.regions) {
-			return 0
+		var sizes []uint64
+		for _, r := range s.regions {
+			if !r.retired {
+				sizes = append(sizes, of.size(r.boots[boot]))
+			}
 		}
-		sizes := make([]uint64, len(s.regions))
-		for i, r := range s.regions {
-			sizes[i] = of.size(r.boots[boot])
+		if of.n > len(sizes) {
+			return 0
 		}
 		slices.Sort(sizes)
 		reached = min(reached, sizes[len(sizes)-of.n])
 	}
 	return reached
+}
+
+// counting is the number of regions that count. The lock is held.
+func (s *Shipper) counting() (n int) {
+	for _, r := range s.regions {
+		if !r.retired {
+			n++
+		}
+	}
+	return n
 }
 
 // progress changes what is known of a boot in a region, and wakes those whose
@@ -143,6 +191,14 @@ type waiting struct {
 	mu     sync.Mutex
 	queues map[waitKey]*queue
 	count  int
+	// stalled is, for each need, what the last call of Await that waited in vain had
+	// seen to move no further.
+	stalled map[Need]stall
+}
+
+type stall struct {
+	boot string
+	at   uint64
 }
 
 type waitKey struct {
@@ -163,7 +219,8 @@ func (q *waiting) wake(key waitKey, waiters *queue, reached uint64) {
 }
 
 // leave ends a wait early; nil when it was over already.
-func (q *waiting) leave(key waitKey, w *waiter, why error) error {
+func (s *Shipper) leave(key waitKey, w *waiter, why error) error {
+	q := &s.waiting
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if w.at < 0 {
@@ -175,15 +232,19 @@ func (q *waiting) leave(key waitKey, w *waiter, why error) error {
 	if waiters.Len() == 0 {
 		delete(q.queues, key)
 	}
+	if w.heeds && s.reached(key.boot, key.need) == w.from {
+		q.stalled[key.need] = stall{key.boot, w.from}
+	}
 	return why
 }
 
-// A waiter waits for the first size records; at is its place in its queue, -1 when
-// it has left it.
+// A waiter waits for the first size records; from were there when it came, at is
+// its place in its queue, -1 when it has left it.
 type waiter struct {
-	size uint64
-	at   int
-	done chan struct{}
+	size, from uint64
+	heeds      bool // stalls
+	at         int
+	done       chan struct{}
 }
 
 // A queue is a heap of waiters, the smallest size first.
