@@ -139,10 +139,12 @@ func (r *region) step(ctx context.Context, b journal.Boot) outcome {
 func (r *region) came(l *lane, boot string, err error) outcome {
 	switch {
 	case err == nil:
-		if r.wait > 0 {
-			r.failed(nil)
-		}
+		again := r.wait > 0
 		r.wait, r.until, l.err = 0, time.Time{}, nil
+		if again {
+			_, err := r.trouble()
+			r.failed(err)
+		}
 		return moved
 	case errors.Is(err, errEvidence):
 		l.err = nil
