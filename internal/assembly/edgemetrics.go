@@ -22,7 +22,7 @@ var (
 	nodeKillsLate  = describe(prometheus.GaugeValue, "kills_behind", "1 if the last heartbeat named a kill set that the node does not have.")
 	nodeInFlight   = describe(prometheus.GaugeValue, "decisions_in_flight", "Requests that are being decided.")
 	nodeDecisions  = describe(prometheus.CounterValue, "decisions_total", "Answers by verdict.", "verdict")
-	nodeSpecial    = describe(prometheus.CounterValue, "answers_special_total", "Answers that no policy gave alone: killed, stale, overload, unrecorded.", "cause")
+	nodeSpecial    = describe(prometheus.CounterValue, "answers_special_total", "Answers that no policy gave alone: killed, stale, overload, unrecorded, not_durable.", "cause")
 	nodeTraps      = describe(prometheus.CounterValue, "module_traps_total", "Module calls that ended without an answer.")
 	nodeFuel       = describe(prometheus.CounterValue, "module_fuel_total", "Units of fuel used by module calls.")
 	nodeP99        = describe(prometheus.GaugeValue, "decide_p99_seconds", "99th percentile of deciding since the activation.")
@@ -86,7 +86,7 @@ func edgeCounters(to chan<- prometheus.Metric, m *edge.Metrics) {
 		label string
 		n     uint64
 	}{
-		{nodeSpecial, "killed", m.Killed}, {nodeSpecial, "stale", m.Stale}, {nodeSpecial, "overload", m.Overload}, {nodeSpecial, "unrecorded", m.Unrecorded},
+		{nodeSpecial, "killed", m.Killed}, {nodeSpecial, "stale", m.Stale}, {nodeSpecial, "overload", m.Overload}, {nodeSpecial, "unrecorded", m.Unrecorded}, {nodeSpecial, "not_durable", m.NotDurable},
 		{nodeShadow, "all", m.Shadowed}, {nodeShadow, "differ", m.ShadowDiffer}, {nodeShadow, "dropped", m.ShadowDropped},
 		{nodeSecond, "all", m.Second}, {nodeSecond, "disagreed", m.SecondDisagreed}, {nodeSecond, "dropped", m.SecondDropped}, {nodeSecond, "failed", m.SecondFailed},
 		{nodeVectors, "all", m.Vectors}, {nodeVectors, "failed", m.VectorsFailed},

@@ -17,6 +17,7 @@ import (
 	"github.com/holdfast-policy/holdfast/sdk/bus"
 	"github.com/holdfast-policy/holdfast/sdk/bus/auth"
 	"github.com/holdfast-policy/holdfast/sdk/bus/embed"
+	"github.com/holdfast-policy/holdfast/sdk/policy"
 )
 
 // A RegionLink is how an edge reaches a region and knows its ledger.
@@ -101,7 +102,7 @@ func (u *uplink) drain(node *edge.Node) error {
 	ctx, cancel := context.WithTimeout(context.Background(), drainShipping)
 	defer cancel()
 	for _, b := range node.Journal().Boots() {
-		if err := u.shipper.Wait(ctx, b.ID, b.Size); err != nil {
+		if err := u.shipper.Wait(ctx, b.ID, b.Size, u.shipper.Everywhere()); err != nil {
 			return fmt.Errorf("boot %s: %w", b.ID, err)
 		}
 	}
@@ -117,6 +118,15 @@ func (u *uplink) attach(ctx context.Context, node *edge.Node) (err error) {
 	u.asked, err = natsapi.Serve(ctx, u.conn, u.cfg.Tenant, node)
 	return err
 }
+
+// Count, Await and Met are edge.Regions: the shipper is there before anybody asks.
+func (u *uplink) Count() int { return len(u.cfg.Regions) }
+
+func (u *uplink) Await(ctx context.Context, boot string, seq uint64, class policy.Durability) error {
+	return u.shipper.Await(ctx, boot, seq, class)
+}
+
+func (u *uplink) Met(boot string, seq uint64) policy.Durability { return u.shipper.Met(boot, seq) }
 
 func (u *uplink) newShipper(node *edge.Node) (*ship.Shipper, error) {
 	key, err := note.NewVerifier(node.VerifierKey())

@@ -15,9 +15,10 @@ type Proxy struct {
 	listener net.Listener
 	running  sync.WaitGroup
 
-	mu   sync.Mutex // guards what follows
-	cut  bool
-	open map[net.Conn]struct{}
+	mu    sync.Mutex // guards what follows
+	cut   bool
+	muted chan struct{} // closed when the target may be heard again; nil when it is
+	open  map[net.Conn]struct{}
 }
 
 // New listens on a free port of 127.0.0.1 and passes connections to target,
@@ -41,6 +42,17 @@ func (p *Proxy) Cut() {
 	defer p.mu.Unlock()
 	p.cut = true
 	p.closeAll()
+	p.unmute()
+}
+
+// Mute holds back what the target says, until Heal or Cut: questions arrive,
+// answers do not.
+func (p *Proxy) Mute() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.muted == nil {
+		p.muted = make(chan struct{})
+	}
 }
 
 // Heal lets connections through again.
@@ -48,6 +60,15 @@ func (p *Proxy) Heal() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.cut = false
+	p.unmute()
+}
+
+// unmute lets the target be heard. The lock is held.
+func (p *Proxy) unmute() {
+	if p.muted != nil {
+		close(p.muted)
+		p.muted = nil
+	}
 }
 
 // Close ends the proxy and every connection, and returns when its goroutines
@@ -56,6 +77,7 @@ func (p *Proxy) Close() error {
 	p.mu.Lock()
 	p.cut = true
 	p.closeAll()
+	p.unmute()
 	p.mu.Unlock()
 	err := p.listener.Close()
 	p.running.Wait()
@@ -97,12 +119,28 @@ func (p *Proxy) pass(from net.Conn) {
 	defer p.drop(to)
 	var back sync.WaitGroup
 	back.Go(func() {
-		io.Copy(from, to)
+		io.Copy(hearing{p, from}, to)
 		from.Close()
 	})
 	io.Copy(to, from)
 	to.Close()
 	back.Wait()
+}
+
+// hearing writes to a client once the target may be heard.
+type hearing struct {
+	p  *Proxy
+	to net.Conn
+}
+
+func (h hearing) Write(b []byte) (int, error) {
+	h.p.mu.Lock()
+	muted := h.p.muted
+	h.p.mu.Unlock()
+	if muted != nil {
+		<-muted
+	}
+	return h.to.Write(b)
 }
 
 // keep remembers c, or closes it when the link is cut.

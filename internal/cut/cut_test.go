@@ -77,3 +77,51 @@ func TestCutEndsConnectionsAndRefusesNewOnes(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+func TestMuteHoldsBackAnswersOnly(t *testing.T) {
+	heard := make(chan byte, 10)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		defer c.Close()
+		b := make([]byte, 1)
+		for {
+			if _, err := io.ReadFull(c, b); err != nil {
+				return
+			}
+			heard <- b[0]
+			c.Write(b)
+		}
+	}()
+	p, err := cut.New(l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	c, err := net.Dial("tcp", p.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	p.Mute()
+	c.Write([]byte{7})
+	if got := <-heard; got != 7 {
+		t.Fatalf("the target heard %d", got)
+	}
+	c.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+	if n, _ := c.Read(make([]byte, 1)); n != 0 {
+		t.Fatal("an answer came although muted")
+	}
+	p.Heal()
+	c.SetReadDeadline(time.Now().Add(5 * time.Second))
+	if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
+		t.Fatalf("no answer after Heal: %v", err)
+	}
+}

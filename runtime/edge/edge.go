@@ -60,6 +60,10 @@ type Config struct {
 	// message of audit.SignAttestation. first says that it is the first one of an
 	// activation. An error has it sent again. nil means that nobody is told.
 	Attest func(ctx context.Context, first bool, epoch uint64, msg []byte) error
+	// Regions are where records go beside the node's disk; nil means nowhere.
+	Regions Regions
+	// DurableWithin bounds how long an answer waits for regions; 0 means 2 s.
+	DurableWithin time.Duration
 	// Alarm is told of what people should hear of; nil means nobody is. It must
 	// not wait.
 	Alarm func(kind, text string)
@@ -153,6 +157,7 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 		shadowing: watch.NewQueue[beside](shadowQueue), triggers: make(chan trigger, 4), attestNow: make(chan struct{}, 1),
 		alarmed: map[string]bool{}, discarded: map[string]bool{},
 	}
+	n.cfg.DurableWithin = cmp.Or(cfg.DurableWithin, defaultDurableWithin)
 	n.second.queue = watch.NewQueue[beside](secondQueue)
 	var err error
 	if n.key, n.vkey, err = journal.LoadOrCreateKey(KeyFile(cfg.Dir), audit.NodeKeyName(cfg.Tenant, cfg.Name)); err != nil {
@@ -191,6 +196,7 @@ func (n *Node) prepare(ctx context.Context) (err error) {
 		Source: n.cfg.Source,
 		Engine: n.engine,
 
+		Regions:     n.regions(),
 		Activate:    n.activate,
 		Refused:     n.refused,
 		Rooted:      n.rooted,
@@ -312,10 +318,18 @@ func (n *Node) answer(l *live, point *decide.Point, a *asked) policy.Answer {
 		ref, err = n.record(l, point, a)
 	}
 	answer := policy.Answer{Decision: a.outcome.Decision, Node: n.cfg.Name}
+	met := policy.NotRecorded
+	if err == nil {
+		if met = n.durable(point, ref); met < point.Durability {
+			ref, err = n.answerInstead(l, point, a, ref, met)
+			met = policy.Synced
+		}
+		answer.Decision = a.outcome.Decision
+	}
 	if err != nil {
 		answer.Decision = n.unrecordedDecision(point, answer.Decision, err)
 	} else {
-		answer.Recorded, answer.Durability = true, point.Durability
+		answer.Recorded, answer.Durability = true, met
 		answer.Boot, answer.Seq, answer.Leaf = ref.Boot, ref.Seq, hex.EncodeToString(ref.Leaf[:])
 	}
 	answer.Timing = policy.Timing{Decide: a.took, Record: n.cfg.Now().Sub(a.start) - a.took}
@@ -323,13 +337,18 @@ func (n *Node) answer(l *live, point *decide.Point, a *asked) policy.Answer {
 	return answer
 }
 
-// record writes the record of an outcome, as durably as the point demands.
+// record writes the record of an outcome on the node's disk, as durably as the
+// point demands there.
 func (n *Node) record(l *live, p *decide.Point, a *asked) (audit.Ref, error) {
 	rec, err := newRecord(l, p, a)
 	if err != nil {
 		return audit.Ref{}, err
 	}
-	ref, err := l.journal.Append(context.Background(), rec, p.Durability)
+	return n.append(l, rec, min(p.Durability, policy.Synced))
+}
+
+func (n *Node) append(l *live, rec *audit.Record, class policy.Durability) (audit.Ref, error) {
+	ref, err := l.journal.Append(context.Background(), rec, class)
 	if err == nil && n.cfg.Live != nil {
 		n.cfg.Live(rec, ref)
 	}

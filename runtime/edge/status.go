@@ -16,6 +16,7 @@ type counters struct {
 	verdicts [5]atomic.Uint64
 
 	killed, stale, overload, unrecorded atomic.Uint64
+	notDurable                          atomic.Uint64
 	traps, fuel                         atomic.Uint64
 	activations, fallbacks              atomic.Uint64
 	heartbeats, discarded               atomic.Uint64
@@ -33,11 +34,12 @@ type counters struct {
 type Metrics struct {
 	Decisions [5]uint64 // answers by policy.Verdict
 	// Killed answers were stopped by a kill, Stale ones given while the node was
-	// not fresh, Overload ones by on_overload, Unrecorded ones without a record.
-	Killed, Stale, Overload, Unrecorded uint64
-	Traps, Fuel                         uint64 // of module calls
-	Activations, Fallbacks              uint64
-	StepBack                            time.Duration // the last step back, from its trigger
+	// not fresh, Overload ones by on_overload, Unrecorded ones without a record,
+	// NotDurable ones by on_log_failure because regions were not reached in time.
+	Killed, Stale, Overload, Unrecorded, NotDurable uint64
+	Traps, Fuel                                     uint64 // of module calls
+	Activations, Fallbacks                          uint64
+	StepBack                                        time.Duration // the last step back, from its trigger
 	// Heartbeats counted as news; Discarded are documents that were not believed.
 	Heartbeats, Discarded uint64
 	// Shadowed decisions were made on the candidate too, ShadowDiffer of them
@@ -67,7 +69,7 @@ func (n *Node) Metrics() Metrics {
 	c, l, st := &n.count, n.live.Load(), n.loader.Status()
 	state, age := n.Staleness()
 	m := Metrics{
-		Killed: c.killed.Load(), Stale: c.stale.Load(), Overload: c.overload.Load(), Unrecorded: c.unrecorded.Load(),
+		Killed: c.killed.Load(), Stale: c.stale.Load(), Overload: c.overload.Load(), Unrecorded: c.unrecorded.Load(), NotDurable: c.notDurable.Load(),
 		Traps: c.traps.Load(), Fuel: c.fuel.Load(), Activations: c.activations.Load(), Fallbacks: c.fallbacks.Load(),
 		StepBack:   time.Duration(c.stepBackNanos.Load()),
 		Heartbeats: c.heartbeats.Load(), Discarded: c.discarded.Load(),

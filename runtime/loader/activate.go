@@ -16,7 +16,7 @@ import (
 
 // The reasons of this package for which a release does not come into force.
 var (
-	// ErrDurability: a point demands more than this build of the node waits for.
+	// ErrDurability: a point demands more regions than this node ships to.
 	ErrDurability = errors.New("durability class is not available on this node")
 	// ErrMasks: a point masks requests, which this build of the node cannot.
 	ErrMasks = errors.New("masks are not available on this node")
@@ -303,19 +303,40 @@ func (l *Loader) build(ctx context.Context, o *offer, source Source) (*held, err
 // admissible returns why a release cannot come into force, now or at all. What is
 // on its way back into force was admitted before.
 func (l *Loader) admissible(s *bundle.SignedRelease) error {
-	for _, p := range s.Points {
-		if p.Durability == policy.Region || p.Durability == policy.Regions {
-			return fmt.Errorf("%w: point %s wants %s; receipts of regions are not awaited yet", ErrDurability, p.Name, p.Durability)
-		}
-	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s, err := l.state.current(s)
 	if err != nil {
 		return err
 	}
-	_, err = admit(l.state.ratchet, s, l.config.Now())
-	return err
+	if _, err = admit(l.state.ratchet, s, l.config.Now()); err != nil || s.Digest == l.state.ratchet.InForce() || s.Digest == l.state.ratchet.Back {
+		return err
+	}
+	return l.config.durable(s)
+}
+
+// durable refuses a release with a point whose class this node can never meet: it
+// would do nothing there but what on_log_failure says. One that was in force
+// before the node lost a region stays.
+func (c *Config) durable(s *bundle.SignedRelease) error {
+	for _, p := range s.Points {
+		if need := regionsFor(p.Durability); need > c.Regions {
+			return fmt.Errorf("%w: point %s wants %s, which needs %d of them, and the node ships its records to %d; configure more regions, or release a weaker class",
+				ErrDurability, p.Name, p.Durability, need, c.Regions)
+		}
+	}
+	return nil
+}
+
+// regionsFor is how many regions a class needs.
+func regionsFor(d policy.Durability) int {
+	switch d {
+	case policy.Region:
+		return 1
+	case policy.Regions:
+		return 2
+	}
+	return 0
 }
 
 // current is a release that may have been verified before the last trust root

@@ -44,6 +44,9 @@ type Config struct {
 	Root   *bundle.TrustRoot
 	Engine *engine.Engine
 	Source Source // of packages; nil: only what is in Dir
+	// Regions is how many regions the node ships its records to: a release whose
+	// points need more is refused.
+	Regions int
 	// Activate records, durably, that the set comes into force; the set is its
 	// to complete until it returns. Its error leaves the old set in force.
 	Activate func(context.Context, *decide.Set, *bundle.SignedRelease) error

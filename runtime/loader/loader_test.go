@@ -48,6 +48,26 @@ func TestOffer(t *testing.T) {
 	}
 }
 
+// A release that demands more regions than the node ships to is refused; one that
+// was in force before the node lost a region stays.
+func TestRegionsThatAClassNeeds(t *testing.T) {
+	w := newWorld(t)
+	ref := w.publish(says(t, policy.Allow))
+	demand := func(epoch uint64, d policy.Durability) []byte {
+		r := w.release(epoch, ref)
+		r.Points[0].Durability = d
+		return w.sign(r)
+	}
+	l := w.open(func(c *loader.Config) { c.Regions = 1 })
+	w.offer(l, demand(1, policy.Region))
+	w.expect(l, 1, policy.Allow)
+	if err := l.Offer(context.Background(), demand(2, policy.Regions)); !errors.Is(err, loader.ErrDurability) {
+		t.Fatalf("two regions of one: %v", err)
+	}
+	w.expect(l, 1, policy.Allow)
+	w.expect(w.open(func(c *loader.Config) { c.Regions = 0 }), 1, policy.Allow)
+}
+
 // Whatever is refused leaves the old release in force, in memory and on disk, and
 // is told once.
 func TestRefusals(t *testing.T) {

@@ -4,89 +4,160 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
+	"time"
 
 	"github.com/holdfast-policy/holdfast/runtime/journal"
 	"github.com/holdfast-policy/holdfast/sdk/audit"
 )
 
-// errEvidence ends the shipping of one boot to one region.
-var errEvidence = errors.New("the region knows more than the journal")
-
-// A region is shipped to by one goroutine, which owns fences.
+// A region is shipped to by one goroutine, which owns lanes and what follows them.
 type region struct {
 	Region
 	shipper *Shipper
-	// fences holds the next fence of each boot whose head is known.
-	fences map[string]uint64
+	hurry   chan struct{}         // holds one mark: somebody waits
+	boots   map[string]BootStatus // guarded by the shipper's waiting.mu, like retired
+	retired bool
 
-	mu    sync.Mutex // guards what follows
-	boots map[string]BootStatus
+	lanes     map[string]*lane
+	wait      backoff
+	until     time.Time // the region failed; it is not asked before
+	from      int       // the older boot whose turn it is
+	preparing sync.WaitGroup
+
+	mu  sync.Mutex // guards err
+	err error
+}
+
+// A lane is one boot on its way to one region.
+type lane struct {
+	known bool // of the fence, and of how far the region is
+	fence uint64
+	next  chan frame // the frame that is being prepared, if there is one
+	until time.Time  // the journal failed; it is not read before
 	err   error
 }
 
+// A frame is an encoded batch.
+type frame struct {
+	first, last uint64
+	bytes       []byte
+	err         error
+}
+
+// What came of a boot's turn.
+type outcome int
+
+const (
+	idle   outcome = iota // nothing to ship, or not now
+	moved                 // the region is a step further
+	failed                // the region failed
+)
+
+// errEvidence ends the shipping of one boot to one region.
+var errEvidence = errors.New("the region knows more than the journal")
+
+// readRetry is how long a boot waits that could not be read.
+const readRetry = time.Second
+
 // ship drains the journal as it grows.
 func (r *region) ship(ctx context.Context) {
-	var wait backoff
+	defer r.preparing.Wait()
 	for ctx.Err() == nil {
-		changed, urgent := r.shipper.cfg.Journal.Changed(), r.shipper.hurried()
-		err := r.drain(ctx)
+		changed := r.shipper.cfg.Journal.Changed()
+		boots := r.shipper.cfg.Journal.Boots()
+		if r.turn(ctx, boots) {
+			continue
+		}
+		r.forget(boots)
+		retry, err := r.trouble()
 		r.failed(err)
-		if err != nil {
-			if wait.wait(ctx) != nil {
-				return
-			}
-			continue
-		}
-		wait = 0
-		select {
-		case <-ctx.Done():
-			return
-		case <-changed:
-		}
-		if pause(ctx, r.shipper.cfg.Linger, urgent) != nil {
+		if r.rest(ctx, changed, retry) != nil {
 			return
 		}
 	}
 }
 
-// drain ships everything that the journal now has, oldest boot first. A boot
-// that cannot be shipped does not keep the others back.
-func (r *region) drain(ctx context.Context) error {
-	var errs []error
-	for _, b := range r.shipper.cfg.Journal.Boots() {
-		if r.status(b.ID).Stopped {
-			continue
-		}
-		if err := r.drainBoot(ctx, b); err != nil {
-			delete(r.fences, b.ID)
-			errs = append(errs, fmt.Errorf("ship %s to %s: %w", b.ID, r.Name, err))
+// turn ships a batch of the running boot, and one of an older boot, so that
+// fresh records do not wait for the backlog of the boots before, and reports
+// whether there may be more to do. Within a boot the order of the records is that
+// of their shipping: there nothing overtakes a backlog.
+func (r *region) turn(ctx context.Context, boots []journal.Boot) (more bool) {
+	if len(boots) == 0 || time.Now().Before(r.until) {
+		return false
+	}
+	older, running := boots[:len(boots)-1], boots[len(boots)-1]
+	switch r.step(ctx, running) {
+	case failed:
+		return false
+	case moved:
+		more = true
+	}
+	for i := range older {
+		at := (r.from + i) % len(older)
+		switch r.step(ctx, older[at]) {
+		case failed:
+			r.lanes[older[at].ID].drop()
+			r.from = at + 1 // it does not keep the others back
+			return false
+		case moved:
+			r.from = at
+			return true
 		}
 	}
-	return errors.Join(errs...)
+	return more
 }
 
-func (r *region) drainBoot(ctx context.Context, b journal.Boot) error {
-	if _, known := r.fences[b.ID]; !known {
-		if err := r.find(ctx, b.ID); errors.Is(err, errEvidence) {
-			return nil
-		} else if err != nil {
-			return err
-		}
+// step takes a boot one step further: it asks for its head, or ships a batch.
+func (r *region) step(ctx context.Context, b journal.Boot) outcome {
+	l := r.lanes[b.ID]
+	if l == nil {
+		l = &lane{}
+		r.lanes[b.ID] = l
 	}
-	for ctx.Err() == nil && r.status(b.ID).Shipped < b.Size {
-		if err := r.send(ctx, b.ID); nothingYet(err) {
-			return nil
-		} else if err != nil {
-			return err
-		}
+	s := r.status(b.ID)
+	if s.Stopped || time.Now().Before(l.until) || l.known && s.Shipped >= b.Size {
+		return idle
 	}
-	return ctx.Err()
+	if !l.known {
+		return r.came(l, b.ID, r.find(ctx, l, b.ID))
+	}
+	f := r.take(l, b.ID, s.Shipped+1)
+	if f.err != nil {
+		l.err = nil
+		if !errors.Is(f.err, journal.ErrNoRecords) {
+			l.err, l.until = fmt.Errorf("read %s: %w", b.ID, f.err), time.Now().Add(readRetry)
+		}
+		return idle
+	}
+	r.ahead(l, b, f.last+1)
+	return r.came(l, b.ID, r.send(ctx, l, b.ID, f))
+}
+
+// came notes what came of asking the region.
+func (r *region) came(l *lane, boot string, err error) outcome {
+	switch {
+	case err == nil:
+		again := r.wait > 0
+		r.wait, r.until, l.err = 0, time.Time{}, nil
+		if again {
+			_, err := r.trouble()
+			r.failed(err)
+		}
+		return moved
+	case errors.Is(err, errEvidence):
+		l.err = nil
+		return moved
+	}
+	l.known, l.err = false, fmt.Errorf("ship %s to %s: %w", boot, r.Name, err)
+	r.until = time.Now().Add(r.wait.next())
+	return failed
 }
 
 // find asks the region how far a boot is. The journal is asked after the
 // region, so that it can only have grown since.
-func (r *region) find(ctx context.Context, boot string) error {
+func (r *region) find(ctx context.Context, l *lane, boot string) error {
 	last, fence, err := r.Sink.Head(ctx, r.shipper.cfg.Node, boot)
 	if err != nil {
 		return err
@@ -104,28 +175,133 @@ func (r *region) find(ctx context.Context, boot string) error {
 		r.shipper.cfg.OnEvidence(e)
 		return errEvidence
 	}
-	r.fences[boot] = fence
+	l.known, l.fence = true, fence
 	r.update(boot, func(s *BootStatus) { s.Shipped = last })
 	return nil
 }
 
-// send ships the next batch of a boot.
-func (r *region) send(ctx context.Context, boot string) error {
-	batch, err := r.shipper.cfg.Journal.ReadBatch(boot, r.status(boot).Shipped+1, 0, 0)
+// send ships a frame. Only one of a boot is on its way: its fence is the sequence
+// that the one before it got, which nobody knows before.
+func (r *region) send(ctx context.Context, l *lane, boot string, f frame) error {
+	r.shipper.cfg.Step("ship publish")
+	next, err := r.Sink.Publish(ctx, r.shipper.cfg.Node, boot, l.fence, f.bytes)
 	if err != nil {
 		return err
 	}
-	frame, err := batch.Encode()
-	if err != nil {
-		return err
-	}
-	next, err := r.Sink.Publish(ctx, r.shipper.cfg.Node, boot, r.fences[boot], frame)
-	if err != nil {
-		return err
-	}
-	r.fences[boot] = next
-	r.update(boot, func(s *BootStatus) { s.Shipped = batch.Last() })
+	r.shipper.cfg.Step("ship acknowledged")
+	l.fence = next
+	r.update(boot, func(s *BootStatus) { s.Shipped = f.last })
 	return nil
+}
+
+// take returns the frame that begins with record from.
+func (r *region) take(l *lane, boot string, from uint64) frame {
+	if l.next != nil {
+		f := <-l.next
+		l.next = nil
+		if f.err == nil && f.first == from {
+			return f
+		}
+	}
+	return r.shipper.read(boot, from)
+}
+
+// ahead prepares the frame that begins with record from while the one before it is
+// on its way, if it will be a whole one: of the newest records more come meanwhile.
+func (r *region) ahead(l *lane, b journal.Boot, from uint64) {
+	if b.Size < from+audit.MaxBatchRecords {
+		return
+	}
+	next := make(chan frame, 1)
+	l.next = next
+	r.preparing.Go(func() { next <- r.shipper.read(b.ID, from) })
+}
+
+// drop gives back the frame that was prepared.
+func (l *lane) drop() {
+	if l.next != nil {
+		<-l.next
+		l.next = nil
+	}
+}
+
+func (s *Shipper) read(boot string, from uint64) frame {
+	s.cfg.Step("ship read")
+	batch, err := s.cfg.Journal.ReadBatch(boot, from, 0, 0)
+	if err != nil {
+		return frame{err: err}
+	}
+	bytes, err := batch.Encode()
+	return frame{first: batch.First, last: batch.Last(), bytes: bytes, err: err}
+}
+
+// forget forgets the boots that the journal has no more.
+func (r *region) forget(boots []journal.Boot) {
+	have := make(map[string]bool, len(boots))
+	for _, b := range boots {
+		have[b.ID] = true
+	}
+	for id, l := range r.lanes {
+		if !have[id] {
+			l.drop()
+			delete(r.lanes, id)
+		}
+	}
+	r.shipper.waiting.mu.Lock()
+	defer r.shipper.waiting.mu.Unlock()
+	for id := range r.boots {
+		if !have[id] {
+			delete(r.boots, id)
+		}
+	}
+}
+
+// trouble is what keeps any boot back, and when it is tried again; zero for never.
+func (r *region) trouble() (retry time.Time, err error) {
+	var errs []error
+	for _, l := range r.lanes {
+		if l.err == nil {
+			continue
+		}
+		errs = append(errs, l.err)
+		at := l.until
+		if r.until.After(at) {
+			at = r.until
+		}
+		if retry.IsZero() || at.Before(retry) {
+			retry = at
+		}
+	}
+	return retry, errors.Join(errs...)
+}
+
+// rest waits until there is more to ship, or something is to be tried again.
+func (r *region) rest(ctx context.Context, changed <-chan struct{}, retry time.Time) error {
+	var again <-chan time.Time
+	if !retry.IsZero() {
+		t := time.NewTimer(time.Until(retry))
+		defer t.Stop()
+		again = t.C
+	}
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-again:
+		return nil
+	case <-changed:
+	}
+	if wait := time.Until(r.until); wait > 0 {
+		return pause(ctx, wait, nil)
+	}
+	return pause(ctx, r.shipper.cfg.Linger, r.hurry)
+}
+
+// hasten cuts the linger short.
+func (r *region) hasten() {
+	select {
+	case r.hurry <- struct{}{}:
+	default:
+	}
 }
 
 // receive takes receipts; one that does not verify is logged and ignored.
@@ -139,7 +315,7 @@ func (r *region) receive(ctx context.Context) {
 			}
 		})
 		r.shipper.cfg.Log.Debug("receipts ended", "region", r.Name, "err", err)
-		if wait.wait(ctx) != nil {
+		if pause(ctx, wait.next(), nil) != nil {
 			return
 		}
 	}
@@ -150,23 +326,27 @@ func (r *region) accept(msg []byte) error {
 	if err != nil {
 		return err
 	}
+	r.shipper.cfg.Step("ship receipt")
 	r.update(receipt.Boot, func(s *BootStatus) { s.Cosigned = max(s.Cosigned, receipt.Size) })
-	r.shipper.tell()
 	return nil
 }
 
 func (r *region) status(boot string) BootStatus {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	r.shipper.waiting.mu.Lock()
+	defer r.shipper.waiting.mu.Unlock()
 	return r.boots[boot]
 }
 
-func (r *region) update(boot string, f func(*BootStatus)) {
+func (r *region) update(boot string, f func(*BootStatus)) { r.shipper.progress(r, boot, f) }
+
+// known is what Status tells.
+func (r *region) known() Status {
+	r.shipper.waiting.mu.Lock()
+	boots := maps.Clone(r.boots)
+	r.shipper.waiting.mu.Unlock()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	s := r.boots[boot]
-	f(&s)
-	r.boots[boot] = s
+	return Status{Region: r.Name, Boots: boots, Err: r.err}
 }
 
 // failed keeps the error for Status and logs it when it is another state.

@@ -5,10 +5,8 @@ package ship
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -58,6 +56,9 @@ type Config struct {
 	// Linger is how long records may wait for others to share their batch; 0
 	// means 50 ms. It is cut short by Wait.
 	Linger time.Duration
+	// Step is told of each step of a batch's way: the seam for processes that are
+	// killed. nil means that nobody is.
+	Step func(string)
 	// OnEvidence is called, once for each region and boot, when a region holds
 	// what the journal does not. Shipping of that boot has then ended there.
 	OnEvidence func(Evidence)
@@ -95,10 +96,7 @@ type BootStatus struct {
 type Shipper struct {
 	cfg     Config
 	regions []*region
-
-	mu      sync.Mutex    // guards what follows
-	urgent  chan struct{} // closed and replaced by Wait
-	changed chan struct{} // closed and replaced when a receipt comes
+	waiting waiting
 }
 
 const (
@@ -121,18 +119,24 @@ func New(c Config) (*Shipper, error) {
 	if c.OnEvidence == nil {
 		c.OnEvidence = func(Evidence) {}
 	}
-	s := &Shipper{cfg: c, urgent: make(chan struct{}), changed: make(chan struct{})}
+	if c.Step == nil {
+		c.Step = func(string) {}
+	}
+	s := &Shipper{cfg: c, waiting: waiting{queues: map[waitKey]*queue{}, stalled: map[Need]stall{}}}
 	for _, r := range c.Regions {
 		if r.Sink == nil || r.Key == nil {
 			return nil, fmt.Errorf("ship: region %q needs a sink and a key", r.Name)
 		}
-		s.regions = append(s.regions, &region{Region: r, shipper: s, boots: map[string]BootStatus{}, fences: map[string]uint64{}})
+		s.regions = append(s.regions, &region{
+			Region: r, shipper: s, lanes: map[string]*lane{}, hurry: make(chan struct{}, 1), boots: map[string]BootStatus{},
+		})
 	}
 	return s, nil
 }
 
-// Run ships until ctx ends and returns its error. It holds one batch for each
-// region.
+// Run ships until ctx ends and returns its error. For each region it holds at
+// most four frames of audit.MaxFrameBytes, two boots' at a time, and what is read
+// of the journal for one of them.
 func (s *Shipper) Run(ctx context.Context) error {
 	var running sync.WaitGroup
 	for _, r := range s.regions {
@@ -147,69 +151,17 @@ func (s *Shipper) Run(ctx context.Context) error {
 func (s *Shipper) Status() []Status {
 	out := make([]Status, len(s.regions))
 	for i, r := range s.regions {
-		r.mu.Lock()
-		out[i] = Status{Region: r.Name, Boots: maps.Clone(r.boots), Err: r.err}
-		r.mu.Unlock()
+		out[i] = r.known()
 	}
 	return out
-}
-
-// Wait returns when every region has counter-signed the first size records of
-// a boot, or with the context's error.
-func (s *Shipper) Wait(ctx context.Context, boot string, size uint64) error {
-	for {
-		s.mu.Lock()
-		changed := s.changed
-		s.mu.Unlock()
-		if s.cosigned(boot) >= size {
-			return nil
-		}
-		s.hurry()
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-changed:
-		}
-	}
-}
-
-// cosigned is what all regions have counter-signed of a boot.
-func (s *Shipper) cosigned(boot string) uint64 {
-	least := ^uint64(0)
-	for _, r := range s.regions {
-		r.mu.Lock()
-		least = min(least, r.boots[boot].Cosigned)
-		r.mu.Unlock()
-	}
-	return least
-}
-
-func (s *Shipper) hurry() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	close(s.urgent)
-	s.urgent = make(chan struct{})
-}
-
-func (s *Shipper) hurried() <-chan struct{} {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.urgent
-}
-
-func (s *Shipper) tell() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	close(s.changed)
-	s.changed = make(chan struct{})
 }
 
 // backoff grows to maxBackoff; the wait is a random part of it, at least half.
 type backoff time.Duration
 
-func (b *backoff) wait(ctx context.Context) error {
+func (b *backoff) next() time.Duration {
 	*b = min(max(2**b, backoff(minBackoff)), backoff(maxBackoff))
-	return pause(ctx, time.Duration(*b)/2+rand.N(time.Duration(*b)/2), nil)
+	return time.Duration(*b)/2 + rand.N(time.Duration(*b)/2)
 }
 
 // pause ends after d, with early, or with the context.
@@ -224,6 +176,3 @@ func pause(ctx context.Context, d time.Duration, early <-chan struct{}) error {
 	}
 	return nil
 }
-
-// nothingYet reports whether err only says that there is nothing to ship.
-func nothingYet(err error) bool { return errors.Is(err, journal.ErrNoRecords) }

@@ -50,10 +50,13 @@ type region struct {
 	join string
 	port int
 	key  note.Signer
+	vkey string
 	hub  *embed.Server
 	link *cut.Proxy
 	book *ledger.Ledger
 	stop func()
+	// stopBook stops the ledger alone.
+	stopBook func()
 }
 
 func newWorld(t *testing.T, names ...string) *world {
@@ -70,6 +73,7 @@ func newWorld(t *testing.T, names ...string) *world {
 		}
 		skey, vkey, err := note.GenerateKey(rand.Reader, audit.RegionKeyName(tenant, name))
 		w.must(err)
+		r.vkey = vkey
 		r.key, err = note.NewSigner(skey)
 		w.must(err)
 		w.must(w.keys.AddRegion(vkey))
@@ -80,10 +84,17 @@ func newWorld(t *testing.T, names ...string) *world {
 		w.regions = append(w.regions, r)
 	}
 	w.startEdge()
-	w.journal, err = journal.Open(journal.Config{Dir: filepath.Join(w.dir, "journal"), Tenant: tenant, Node: node, Key: w.logKey})
-	w.must(err)
+	w.open()
 	t.Cleanup(func() { w.journal.Close() })
 	return w
+}
+
+// open opens the journal, which begins a new boot.
+func (w *world) open() {
+	w.t.Helper()
+	var err error
+	w.journal, err = journal.Open(journal.Config{Dir: filepath.Join(w.dir, "journal"), Tenant: tenant, Node: node, Key: w.logKey})
+	w.must(err)
 }
 
 func (w *world) must(err error) {
@@ -117,6 +128,7 @@ func (w *world) startHub(r *region) {
 		Dir: filepath.Join(w.dir, r.name, "ledger"), Tenant: tenant, Region: r.name, Key: r.key, Keys: w.keys, Input: jetstream.Input{Region: here}})
 	w.must(err)
 	stop := background(w.t, func(ctx context.Context) { r.book.Run(ctx) })
+	r.stopBook = stop
 	gate := jetstream.NewGate(here, slog.New(slog.DiscardHandler))
 	shut := background(w.t, func(ctx context.Context) { gate.Run(ctx) })
 	r.stop = func() {
@@ -145,12 +157,17 @@ func (w *world) startEdge() {
 // ship runs a shipper of the journal until stop.
 func (w *world) ship(j ship.Journal, evidence func(ship.Evidence)) (s *ship.Shipper, stop func()) {
 	w.t.Helper()
+	return w.shipOver(j, evidence, func(s ship.Sink) ship.Sink { return s })
+}
+
+// shipOver is ship with something between the shipper and the regions.
+func (w *world) shipOver(j ship.Journal, evidence func(ship.Evidence), over func(ship.Sink) ship.Sink) (s *ship.Shipper, stop func()) {
+	w.t.Helper()
 	c := ship.Config{Node: node, Key: w.keys.Node(tenant, node), Journal: j, OnEvidence: evidence, Log: slog.New(slog.DiscardHandler)}
 	for _, r := range w.regions {
-		c.Regions = append(c.Regions, ship.Region{
-			Name: r.name, Key: w.keys.Region(tenant, r.name), Sink: jetstream.Sink{
-				Region: jetstream.Region{Conn: w.conn, Tenant: tenant, Name: r.name}, Node: w.keys.Node(tenant, node), Ledger: w.keys.Region(tenant, r.name),
-			}})
+		c.Regions = append(c.Regions, ship.Region{Name: r.name, Key: w.keys.Region(tenant, r.name), Sink: over(jetstream.Sink{
+			Region: jetstream.Region{Conn: w.conn, Tenant: tenant, Name: r.name}, Node: w.keys.Node(tenant, node), Ledger: w.keys.Region(tenant, r.name),
+		})})
 	}
 	s, err := ship.New(c)
 	w.must(err)
@@ -203,7 +220,7 @@ func (w *world) wait(s *ship.Shipper, size uint64) time.Duration {
 	start := time.Now()
 	ctx, cancel := context.WithTimeout(w.t.Context(), 20*time.Second)
 	defer cancel()
-	if err := s.Wait(ctx, w.journal.Boot(), size); err != nil {
+	if err := s.Wait(ctx, w.journal.Boot(), size, s.Everywhere()); err != nil {
 		for _, r := range w.regions {
 			w.t.Logf("%s: %+v", r.name, r.book.Status())
 		}
@@ -212,9 +229,12 @@ func (w *world) wait(s *ship.Shipper, size uint64) time.Duration {
 	return time.Since(start).Round(time.Millisecond)
 }
 
-// complete proves that every region has records 1 to size, once.
+// complete proves that every region has every record of every boot of the
+// journal, once, and that the last boot has size of them.
 func (w *world) complete(size uint64) {
 	w.t.Helper()
+	boots := w.journal.Boots()
+	boots[len(boots)-1].Size = size
 	for _, r := range w.regions {
 		dir := filepath.Join(w.t.TempDir(), r.name)
 		export, err := audit.NewExportWriter(dir)
@@ -223,9 +243,13 @@ func (w *world) complete(size uint64) {
 		w.must(export.Close())
 		report, err := audit.Verify(os.DirFS(dir), w.keys)
 		w.must(err)
-		if n := report.Nodes; report.Verdict != audit.VerdictComplete || len(n) != 1 || len(n[0].Boots) != 1 ||
-			n[0].Boots[0].To != size || len(n[0].Boots[0].Doubled) > 0 || n[0].Boots[0].Cosigned[r.name] != size {
+		if report.Verdict != audit.VerdictComplete || len(report.Nodes) != 1 || len(report.Nodes[0].Boots) != len(boots) {
 			w.t.Fatalf("%s: %+v", r.name, report)
+		}
+		for i, b := range report.Nodes[0].Boots {
+			if b.To != boots[i].Size || len(b.Doubled) > 0 || b.Cosigned[r.name] != boots[i].Size {
+				w.t.Fatalf("%s: %+v, the journal has %+v", r.name, b, boots[i])
+			}
 		}
 		if got := r.book.Status(); got.Evidence != 0 {
 			w.t.Fatalf("%s: %+v", r.name, got)
@@ -370,7 +394,7 @@ func TestForgedReceiptsDoNotCount(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
-	if err := s.Wait(ctx, w.journal.Boot(), 1); !errors.Is(err, context.DeadlineExceeded) {
+	if err := s.Wait(ctx, w.journal.Boot(), 1, s.Everywhere()); !errors.Is(err, context.DeadlineExceeded) {
 		t.Fatalf("counted: %v, %+v", err, s.Status())
 	}
 	true_, err := audit.Cosign(b.Checkpoint, w.keys.Node(tenant, node), w.regions[0].key)

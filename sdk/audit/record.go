@@ -87,6 +87,9 @@ type DecisionRecord struct {
 	Span  []byte `cbor:"22,keyasint,omitempty"`
 	// Said is what governance asks for of the request, as the asker stated it.
 	Said *Said `cbor:"23,keyasint,omitempty"`
+	// Instead is the seq, in this boot, of the record of a decision in whose place
+	// this is what was answered, by a fail mode; that one has request, value and runs.
+	Instead uint64 `cbor:"24,keyasint,omitempty"`
 }
 
 // NotFresh says how long a node had heard no heartbeat when it decided.
@@ -116,7 +119,7 @@ type Reason struct {
 // A Failure says which fail mode answered, and why.
 type Failure struct {
 	Mode policy.FailMode `cbor:"1,keyasint"`
-	// Cause is error, fuel, overload, log_failure or stale.
+	// Cause is error, fuel, overload, log_failure, durability or stale.
 	Cause string `cbor:"2,keyasint"`
 	// Trap is the trap code of the module that ended without a decision.
 	Trap string `cbor:"3,keyasint,omitempty"`
