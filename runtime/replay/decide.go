@@ -41,7 +41,7 @@ func (r *Replayer) work(j *job) {
 }
 
 // masked reports whether the node left something out before it wrote the record.
-func masked(*audit.DecisionRecord) bool { return false }
+func masked(d *audit.DecisionRecord) bool { return d.Replay != audit.ReplayExact }
 
 // late reports whether the node answered as its point does when it is stale.
 func late(d *audit.DecisionRecord) bool { return d.Failure != nil && d.Failure.Cause == "stale" }
@@ -207,7 +207,7 @@ func part(v any) (*audit.Part, error) {
 	if err != nil {
 		return nil, err
 	}
-	return audit.NewPart(b), nil
+	return audit.NewPart(nil, b), nil
 }
 
 // differs names what is not the same. With the same release everything that the

@@ -58,6 +58,7 @@ const (
 	formUint
 	formInt
 	formBool
+	formFloat
 	formBytes
 	formText
 	formName // text of a fixed list
@@ -110,6 +111,8 @@ func (s *Shape) describe(t reflect.Type, known map[reflect.Type]*shape) (*shape,
 		out.form = formInt
 	case reflect.Bool:
 		out.form = formBool
+	case reflect.Float64:
+		out.form = formFloat
 	case reflect.String:
 		out.form = formText
 	case reflect.Interface:
@@ -247,8 +250,11 @@ func (c *checker) value(s *shape, depth int) bool {
 	if depth > MaxGuestDepth { // below MaxDepth, to be sure
 		return false
 	}
-	if s.form == formAny {
+	switch s.form {
+	case formAny:
 		return c.any(depth)
+	case formFloat:
+		return c.float()
 	}
 	start := c.at
 	major, n, ok := c.head()
@@ -310,7 +316,17 @@ func (c *checker) members(all []member, n uint64, depth int) bool {
 
 // empty reports whether the next item is one that an optional member never is.
 func (c *checker) empty() bool {
-	return c.at < len(c.doc) && slices.Contains([]byte{0x00, 0x40, 0x60, 0x80, 0xa0, 0xf4, 0xf6, 0xf7}, c.doc[c.at])
+	if c.at >= len(c.doc) {
+		return false
+	}
+	switch c.doc[c.at] {
+	case 0x00, 0x40, 0x60, 0x80, 0xa0, 0xf4, 0xf6, 0xf7:
+		return true
+	case half:
+		rest := c.doc[c.at+1:]
+		return len(rest) >= 2 && rest[0]&0x7f == 0 && rest[1] == 0
+	}
+	return false
 }
 
 // any takes a value of unknown shape: what policies may hold.
@@ -344,20 +360,58 @@ func (c *checker) any(depth int) bool {
 	return false
 }
 
-// simple takes false, true, null, or a float that has no shorter form.
+// simple takes false, true, null or a float.
 func (c *checker) simple() bool {
-	first := c.doc[c.at]
-	rest := c.doc[c.at+1:]
-	switch {
-	case first >= 0xf4 && first <= 0xf6:
+	if first := c.doc[c.at]; first >= 0xf4 && first <= 0xf6 {
 		c.at++
 		return true
-	case first == 0xfb && len(rest) >= 8:
+	}
+	return c.float()
+}
+
+// The first bytes of floats of 2, 4 and 8 bytes.
+const (
+	half   = 0xf9
+	single = 0xfa
+	double = 0xfb
+)
+
+// float takes a finite float that has no shorter form.
+func (c *checker) float() bool {
+	if c.at >= len(c.doc) {
+		return false
+	}
+	rest := c.doc[c.at+1:]
+	switch first := c.doc[c.at]; {
+	case first == half && len(rest) >= 2:
+		c.at += 3
+		return rest[0]>>2&0x1f != 0x1f
+	case first == single && len(rest) >= 4:
+		c.at += 5
+		f := math.Float32frombits(binary.BigEndian.Uint32(rest))
+		return finite(float64(f)) && !fitsHalf(f)
+	case first == double && len(rest) >= 8:
 		c.at += 9
 		f := math.Float64frombits(binary.BigEndian.Uint64(rest))
-		return !math.IsNaN(f) && !math.IsInf(f, 0) && float64(float32(f)) != f
+		return finite(f) && float64(float32(f)) != f
 	}
-	return false // a shorter float: rare, and left to Unmarshal
+	return false
+}
+
+func finite(f float64) bool { return !math.IsNaN(f) && !math.IsInf(f, 0) }
+
+// fitsHalf reports whether a float has a form of 2 bytes: 11 significant bits
+// from 2^-14 to 2^15, and multiples of 2^-24 below.
+func fitsHalf(f float32) bool {
+	scaled := math.Abs(float64(f)) * (1 << 24)
+	switch {
+	case scaled < 1<<10:
+		return scaled == math.Trunc(scaled)
+	case scaled >= 1<<40:
+		return false
+	}
+	fraction, _ := math.Frexp(scaled)
+	return fraction*(1<<11) == math.Trunc(fraction*(1<<11))
 }
 
 // pairs takes the n pairs of a map from text to anything, in order.
