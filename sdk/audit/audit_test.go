@@ -360,11 +360,36 @@ func export(t testing.TB, batches []*Batch, notes ...[]byte) string {
 	return dir
 }
 
+// verify verifies an export, with values of the records and without: the report
+// is the same.
 func (l *ledger) verify(dir string) *Report {
 	l.t.Helper()
 	r, err := Verify(os.DirFS(dir), l.keys)
 	if err != nil {
 		l.t.Fatal(err)
+	}
+	var records uint64
+	slow, err := VerifyEach(os.DirFS(dir), l.keys, func(_, _ string, r *Record, leaf tlog.Hash) {
+		if records++; entryOf(l.t, r).Hash() != leaf {
+			l.t.Errorf("record %d has another leaf", r.Seq)
+		}
+	})
+	if err != nil || !reflect.DeepEqual(r, slow) {
+		l.t.Fatalf("%v\nwithout records: %+v\nwith them:       %+v", err, r, slow)
+	}
+	for _, n := range r.Nodes {
+		for _, b := range n.Boots {
+			var proven uint64
+			for _, kind := range b.Records {
+				proven += kind
+			}
+			if records -= proven; proven > b.To {
+				l.t.Errorf("boot %s: %d records are proven, the last is %d", b.Boot, proven, b.To)
+			}
+		}
+	}
+	if records != 0 {
+		l.t.Errorf("%d records too many were given", int64(records))
 	}
 	return r
 }

@@ -66,7 +66,7 @@ func DecodeBatch(frame []byte) (*Batch, error) {
 		return nil, fmt.Errorf("batch: %w", err)
 	}
 	var b Batch
-	if err := wire.Unmarshal(doc, &b); err != nil {
+	if err := shapes().batch.Unmarshal(doc, &b); err != nil {
 		return nil, fmt.Errorf("batch: %w", err)
 	}
 	return &b, b.check()
@@ -103,7 +103,7 @@ func (b *Batch) Verify(node note.Verifier, w *Window) (Checkpoint, []*Record, er
 	if err := b.check(); err != nil {
 		return Checkpoint{}, nil, err
 	}
-	c, _, err := b.prove(node)
+	c, _, _, err := b.prove(node)
 	if err != nil {
 		return Checkpoint{}, nil, err
 	}
@@ -120,25 +120,25 @@ func (b *Batch) Verify(node note.Verifier, w *Window) (Checkpoint, []*Record, er
 }
 
 // prove checks signature and root: when it returns no error, the leaves of
-// these hashes are what the node signed.
-func (b *Batch) prove(node note.Verifier) (Checkpoint, []tlog.Hash, error) {
-	c, err := OpenCheckpoint(b.Checkpoint, node)
+// these hashes are what the node signed, and after is the tree with them.
+func (b *Batch) prove(node note.Verifier) (c Checkpoint, leaves []tlog.Hash, after *Frontier, err error) {
+	c, err = OpenCheckpoint(b.Checkpoint, node)
 	if err != nil {
-		return Checkpoint{}, nil, err
+		return Checkpoint{}, nil, nil, err
 	}
 	if c.Tenant != b.Tenant || c.Node != b.Node || c.Boot != b.Boot || c.Size != b.Last() {
-		return Checkpoint{}, nil, fmt.Errorf("batch %s/%s %d-%d with the checkpoint of %s at %d", b.Node, b.Boot, b.First, b.Last(), c.Origin(), c.Size)
+		return Checkpoint{}, nil, nil, fmt.Errorf("batch %s/%s %d-%d with the checkpoint of %s at %d", b.Node, b.Boot, b.First, b.Last(), c.Origin(), c.Size)
 	}
-	f := b.before()
-	leaves := make([]tlog.Hash, len(b.Entries))
+	after = b.before()
+	leaves = make([]tlog.Hash, len(b.Entries))
 	for i, e := range b.Entries {
 		leaves[i] = e.Hash()
-		f.Append(leaves[i])
+		after.Append(leaves[i])
 	}
-	if f.Root() != c.Root {
-		return Checkpoint{}, nil, fmt.Errorf("batch %s/%s %d-%d does not give the signed root", b.Node, b.Boot, b.First, b.Last())
+	if after.Root() != c.Root {
+		return Checkpoint{}, nil, nil, fmt.Errorf("batch %s/%s %d-%d does not give the signed root", b.Node, b.Boot, b.First, b.Last())
 	}
-	return c, leaves, nil
+	return c, leaves, after, nil
 }
 
 // before is the tree before the batch, which must have passed check.

@@ -5,8 +5,6 @@ import (
 	"fmt"
 
 	"golang.org/x/mod/sumdb/tlog"
-
-	"github.com/holdfast-policy/holdfast/sdk/wire"
 )
 
 // An Entry is a record as it is stored and shipped: the leaf bytes, and beside
@@ -44,7 +42,7 @@ func (e Entry) Bytes() int {
 // without bytes.
 func (e Entry) Record(find func(BlobID) []byte) (*Record, error) {
 	var r Record
-	if err := wire.Unmarshal(e.Leaf, &r); err != nil {
+	if err := shapes().record.Unmarshal(e.Leaf, &r); err != nil {
 		return nil, fmt.Errorf("record: %w", err)
 	}
 	if err := r.check(); err != nil {

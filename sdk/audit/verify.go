@@ -1,18 +1,23 @@
 package audit
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
 	"io"
 	"io/fs"
+	"iter"
 	"maps"
 	"path"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 
 	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/holdfast-policy/holdfast/sdk/inorder"
 )
 
 // The verdicts of a verification, worst first in the order in which one wins
@@ -63,8 +68,10 @@ type BootReport struct {
 	Altered []Range `json:"altered"`
 	// Doubled are records that are there more than once, the same each time.
 	Doubled []Range `json:"doubled"`
-	// Missing are proven records of which a part is not there.
+	// Missing are proven records of which a part is not there, Erased those of
+	// which one was taken out by order.
 	Missing []Range `json:"parts_missing"`
+	Erased  []Range `json:"parts_erased"`
 	// Records counts the proven records by kind.
 	Records map[string]uint64 `json:"records"`
 	// Cosigned is the largest size that each region counter-signed.
@@ -89,22 +96,61 @@ type Problem struct {
 	Reason string `json:"reason"`
 }
 
+// Options say how an export is verified. The zero value is for one that asks
+// nothing but the report.
+type Options struct {
+	// Records is called for the records of each batch that were proven, boot by
+	// boot, the youngest boot first. They are the callee's. nil is faster: then
+	// records are checked without making values of them.
+	Records func(Proven)
+	// Erased reports whether the parts of a record were taken out by order, so that
+	// their absence is no damage. nil: none were.
+	Erased func(node, boot string, seq uint64) bool
+	// Progress is told now and then how many records were checked, and how many
+	// bytes of files out of how many. nil means nobody is.
+	Progress func(records uint64, bytes, of int64)
+	// Workers check at once; 0 means as many as there are processors.
+	Workers int
+}
+
+// Proven are proven records of one boot, in order, and their leaf hashes.
+type Proven struct {
+	Node, Boot string
+	Records    []*Record
+	Leaves     []tlog.Hash
+}
+
 // Verify checks an export offline against the public keys: every file of it,
 // and of every boot each record, its place in the tree, the signatures, and
-// the link to the boot before. Memory is bounded by one batch and by the number
-// of files. The error is about reading the export at all; what is wrong with
-// its content is in the report.
+// the link to the boot before. Memory is bounded by a few batches for each
+// processor, one window of blobs, and the number of files. The error is about
+// reading the export at all; what is wrong with its content is in the report.
 //
 // What nothing in the export speaks of cannot be missed: when a node's last
 // boots, or the last records of its last boot, were taken away together with
 // every checkpoint that covers them, only somebody who holds a later checkpoint
 // or an answer can tell.
-func Verify(fsys fs.FS, keys *Keys) (*Report, error) { return VerifyEach(fsys, keys, nil) }
+func Verify(fsys fs.FS, keys *Keys) (*Report, error) {
+	return VerifyWith(context.Background(), fsys, keys, Options{})
+}
 
 // VerifyEach is Verify and calls each for every record that it proved, boot by
 // boot, the youngest boot first. The record is the callee's.
 func VerifyEach(fsys fs.FS, keys *Keys, each func(node, boot string, r *Record, leaf tlog.Hash)) (*Report, error) {
-	v := &verifier{fsys: fsys, keys: keys, each: each, report: &Report{Nodes: []NodeReport{}, Absent: []string{}, Problems: []Problem{}}}
+	return VerifyWith(context.Background(), fsys, keys, Options{Records: func(p Proven) {
+		for i, r := range p.Records {
+			each(p.Node, p.Boot, r, p.Leaves[i])
+		}
+	}})
+}
+
+// VerifyWith is Verify with options. When ctx ends before it is done, its error
+// is returned and there is no report.
+func VerifyWith(ctx context.Context, fsys fs.FS, keys *Keys, options Options) (*Report, error) {
+	if options.Workers == 0 {
+		options.Workers = runtime.GOMAXPROCS(0)
+	}
+	v := &verifier{ctx: ctx, fsys: fsys, keys: keys, options: options, report: &Report{Nodes: []NodeReport{}, Absent: []string{}, Problems: []Problem{}}}
 	nodes, err := v.files()
 	if err != nil {
 		return nil, fmt.Errorf("verify: %w", err)
@@ -121,15 +167,31 @@ func VerifyEach(fsys fs.FS, keys *Keys, each func(node, boot string, r *Record, 
 		v.damaged(nodesFolder, "there are no records")
 	}
 	v.report.Verdict = v.verdict()
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("verify: %w", err)
+	}
 	return v.report, nil
 }
 
 // A verifier carries what one verification needs and finds.
 type verifier struct {
-	fsys   fs.FS
-	keys   *Keys
-	each   func(node, boot string, r *Record, leaf tlog.Hash)
-	report *Report
+	ctx     context.Context // of VerifyWith, which made it
+	fsys    fs.FS
+	keys    *Keys
+	options Options
+	report  *Report
+
+	records   uint64
+	bytes, of int64
+}
+
+// progress counts a batch and tells of it.
+func (v *verifier) progress(o *opened) {
+	v.records += uint64(len(o.found))
+	v.bytes += int64(o.size)
+	if v.options.Progress != nil {
+		v.options.Progress(v.records, v.bytes, v.of)
+	}
 }
 
 // maxProblems bounds the explanations, not the findings.
@@ -180,53 +242,82 @@ func (v *verifier) files() (map[string]map[string]*bootFiles, error) {
 		return nil, fmt.Errorf("%s is not a regular file", manifestName)
 	}
 	listed, err := readManifest(v.fsys)
+	unseen := maps.Clone(listed)
 	if v.report.Files.Checked++; err != nil {
 		v.damaged(manifestName, "%v", err)
 	}
 	nodes := map[string]map[string]*bootFiles{}
-	err = fs.WalkDir(v.fsys, ".", func(name string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() || name == manifestName {
-			return err
-		}
+	var walkErr error
+	for f := range inorder.Map(v.options.Workers, v.walk(&walkErr), func(f walked) walked { return v.look(f, listed) }) {
 		v.report.Files.Checked++
-		if !d.Type().IsRegular() { // a link or a pipe could lead anywhere, or never end
-			v.damaged(name, "not a regular file")
-			delete(listed, name)
-			return nil
+		if f.wrong != "" {
+			v.damaged(f.name, "%s", f.wrong)
 		}
-		v.file(name, listed)
-		delete(listed, name)
-		if !place(nodes, name) {
-			v.problem(name, "not a file of an export")
+		delete(unseen, f.name)
+		if !f.regular {
+			continue
 		}
-		return nil
-	})
-	for _, name := range sortedKeys(listed) {
+		if !place(nodes, f.name) {
+			v.problem(f.name, "not a file of an export")
+		} else if path.Ext(f.name) == batchSuffix {
+			v.of += f.size
+		}
+	}
+	for _, name := range sortedKeys(unseen) {
 		v.damaged(name, "the file is missing")
 	}
-	return nodes, err
+	return nodes, walkErr
 }
 
-func (v *verifier) file(name string, listed map[string]exportFile) {
-	want, ok := listed[name]
-	if !ok {
-		v.damaged(name, "the manifest does not list the file")
-		return
+// A walked is a file that is there.
+type walked struct {
+	name    string
+	regular bool
+	size    int64
+	wrong   string
+}
+
+// walk yields the files of the export but for the manifest.
+func (v *verifier) walk(failed *error) iter.Seq[walked] {
+	return func(yield func(walked) bool) {
+		*failed = fs.WalkDir(v.fsys, ".", func(name string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() || name == manifestName {
+				return err
+			}
+			if !yield(walked{name: name, regular: d.Type().IsRegular()}) {
+				return fs.SkipAll
+			}
+			return v.ctx.Err()
+		})
 	}
-	f, err := v.fsys.Open(name)
+}
+
+// look holds a file against the manifest.
+func (v *verifier) look(f walked, listed map[string]exportFile) walked {
+	want, ok := listed[f.name]
+	switch {
+	case !f.regular: // a link or a pipe could lead anywhere, or never end
+		f.wrong = "not a regular file"
+		return f
+	case !ok:
+		f.wrong = "the manifest does not list the file"
+		return f
+	}
+	file, err := v.fsys.Open(f.name)
 	if err != nil {
-		v.damaged(name, "%v", err)
-		return
+		f.wrong = err.Error()
+		return f
 	}
-	defer f.Close()
+	defer file.Close()
 	h := sha256.New()
-	size, err := io.Copy(h, io.LimitReader(f, want.size+1))
+	f.size, err = io.Copy(h, io.LimitReader(file, want.size+1))
 	switch {
 	case err != nil:
-		v.damaged(name, "%v", err)
-	case size != want.size || hex.EncodeToString(h.Sum(nil)) != want.digest:
-		v.damaged(name, "the file is not what the manifest says")
+		f.wrong = err.Error()
+	case f.size != want.size || hex.EncodeToString(h.Sum(nil)) != want.digest:
+		f.wrong = "the file is not what the manifest says"
 	}
+	return f
 }
 
 // place puts a file's name where it belongs, or reports false.

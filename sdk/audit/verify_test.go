@@ -371,8 +371,8 @@ func BenchmarkVerify(b *testing.B) {
 	dir := export(b, batches, l.sign(last))
 	b.ReportAllocs()
 	for b.Loop() {
-		if r := l.verify(dir); r.Verdict != VerdictComplete {
-			b.Fatal(r)
+		if r, err := Verify(os.DirFS(dir), l.keys); err != nil || r.Verdict != VerdictComplete {
+			b.Fatal(err, r)
 		}
 	}
 	b.ReportMetric(20_000*float64(b.N)/b.Elapsed().Seconds(), "records/s")

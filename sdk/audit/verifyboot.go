@@ -3,7 +3,6 @@ package audit
 import (
 	"cmp"
 	"fmt"
-	"io"
 	"path"
 	"slices"
 	"strings"
@@ -11,6 +10,8 @@ import (
 
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/holdfast-policy/holdfast/sdk/inorder"
 )
 
 // A claim is what somebody signed about the size of a boot, and about its root
@@ -51,7 +52,7 @@ type bootVerifier struct {
 	spans  []span // what the batches so far hold
 	newest int64  // time of the newest checkpoint
 	sides  map[string]bool
-	window Window
+	window *blobWindow
 }
 
 type span struct {
@@ -61,12 +62,10 @@ type span struct {
 
 func newBootVerifier(v *verifier, node, boot string, claims []claim) *bootVerifier {
 	return &bootVerifier{verifier: v, node: node, boot: boot, claims: claims, proven: true, out: BootReport{
-		Boot: boot, Gaps: []Range{}, Forks: []Range{}, Altered: []Range{}, Doubled: []Range{}, Missing: []Range{},
+		Boot: boot, Gaps: []Range{}, Forks: []Range{}, Altered: []Range{}, Doubled: []Range{}, Missing: []Range{}, Erased: []Range{},
 		Records: map[string]uint64{}, Cosigned: map[string]uint64{},
 	}}
 }
-
-func (b *bootVerifier) where() string { return path.Join(nodesFolder, b.node, b.boot) }
 
 func (b *bootVerifier) verify(files *bootFiles) BootReport {
 	for _, name := range files.checkpoints {
@@ -77,12 +76,38 @@ func (b *bootVerifier) verify(files *bootFiles) BootReport {
 	for _, name := range files.sides {
 		b.sides[name] = true
 	}
-	for i, name := range files.batches {
-		first, _ := leadingNumber(path.Base(name))
-		b.batch(name, first, b.end(files.batches[i+1:], first))
+	workers := b.options.Workers
+	batches := inorder.Map(workers, slices.Values(b.places(files.batches)), func(p placed) *opened { return b.open(p.name, p.first, p.end) })
+	noted := func(yield func(*opened) bool) {
+		for o := range batches {
+			if !yield(b.note(o)) {
+				return
+			}
+		}
+	}
+	for o := range inorder.Map(workers, noted, b.inspect) {
+		if b.ctx.Err() != nil {
+			break
+		}
+		b.take(o)
 	}
 	b.finish()
 	return b.out
+}
+
+// A placed is where the name of a batch says that it belongs.
+type placed struct {
+	name       string
+	first, end uint64
+}
+
+func (b *bootVerifier) places(batches []string) []placed {
+	out := make([]placed, len(batches))
+	for i, name := range batches {
+		first, _ := leadingNumber(path.Base(name))
+		out[i] = placed{name, first, b.end(batches[i+1:], first)}
+	}
+	return out
 }
 
 // end is the last seq that the batch from first can hold, going by what
@@ -96,19 +121,6 @@ func (b *bootVerifier) end(later []string, first uint64) uint64 {
 		return min(b.claims[n-1].size, first+MaxBatchRecords-1)
 	}
 	return first
-}
-
-func (b *bootVerifier) read(name string, limit int64) ([]byte, error) {
-	f, err := b.fsys.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	content, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err == nil && int64(len(content)) > limit {
-		err = fmt.Errorf("more than %d bytes", limit)
-	}
-	return content, err
 }
 
 // checkpoint turns a signed checkpoint into a claim.
@@ -136,7 +148,7 @@ func (b *bootVerifier) signed(c Checkpoint) {
 }
 
 func (b *bootVerifier) openCheckpoint(name string) (Checkpoint, *note.Note, error) {
-	msg, err := b.read(name, MaxNoteBytes)
+	msg, err := readFile(b.fsys, name, MaxNoteBytes)
 	if err != nil {
 		return Checkpoint{}, nil, err
 	}
@@ -153,120 +165,6 @@ func (b *bootVerifier) openCheckpoint(name string) (Checkpoint, *note.Note, erro
 		return c, nil, fmt.Errorf("no public key for %s", NodeKeyName(c.Tenant, c.Node))
 	}
 	return openNote(msg, key, b.keys.Regions(c.Tenant)...)
-}
-
-// batch proves one batch and follows the tree through it. Its name says that
-// it begins with first, what follows that it ends at most at end.
-func (b *bootVerifier) batch(name string, first, end uint64) {
-	batch, leaves, err := b.openBatch(name, first)
-	if err != nil {
-		b.problem(name, "%v", err)
-		if first > b.seen+1 {
-			b.missing(Range{b.seen + 1, first - 1})
-		}
-		if batch != nil && batch.Last() < end {
-			end = batch.Last()
-		}
-		b.alter(Range{first, end})
-		b.proven, b.seen = false, max(b.seen, end)
-		return
-	}
-	switch {
-	case first > b.seen+1:
-		b.missing(Range{b.seen + 1, first - 1})
-	case first <= b.seen:
-		b.overlap(batch, leaves)
-	case b.proven && batch.before().Root() != b.tree.Root():
-		b.contradicts(Range{first, batch.Last()}, name+" does not continue what was signed before it")
-	}
-	b.join(batch, name)
-	b.follow(batch, leaves, name)
-}
-
-// join gives the batch the blobs that lie beside it.
-func (b *bootVerifier) join(batch *Batch, name string) {
-	beside := strings.TrimSuffix(name, batchSuffix) + sideSuffix
-	if !b.sides[beside] {
-		return
-	}
-	frame, err := b.read(beside, MaxFrameBytes)
-	var side *Side
-	if err == nil {
-		side, err = DecodeSide(frame)
-	}
-	if err == nil {
-		err = batch.Join(side)
-	}
-	if err != nil {
-		b.damaged(beside, "%v", err)
-	}
-}
-
-// openBatch returns the batch when it decodes, and no error when it is proven.
-func (b *bootVerifier) openBatch(name string, first uint64) (*Batch, []tlog.Hash, error) {
-	frame, err := b.read(name, MaxFrameBytes)
-	if err != nil {
-		return nil, nil, err
-	}
-	batch, err := DecodeBatch(frame)
-	if err != nil {
-		return nil, nil, err
-	}
-	if batch.Node != b.node || batch.Boot != b.boot || batch.First != first {
-		return nil, nil, fmt.Errorf("the batch of %s/%s from %d", batch.Node, batch.Boot, batch.First)
-	}
-	key := b.keys.Node(batch.Tenant, batch.Node)
-	if key == nil {
-		return batch, nil, fmt.Errorf("no public key for %s", NodeKeyName(batch.Tenant, batch.Node))
-	}
-	c, leaves, err := batch.prove(key)
-	if err == nil {
-		b.signed(c)
-	}
-	return batch, leaves, err
-}
-
-// follow takes the records that are new, and checks every claim about a size
-// within the batch.
-func (b *bootVerifier) follow(batch *Batch, leaves []tlog.Hash, name string) {
-	tree := batch.before()
-	b.settle(tree)
-	for i, leaf := range leaves {
-		tree.Append(leaf)
-		b.settle(tree)
-		if seq := tree.Size(); seq > b.seen {
-			b.take(batch, i, leaf, name)
-			b.out.To = seq
-		}
-	}
-	b.spans = append(b.spans, span{Range{batch.First, batch.Last()}, name})
-	if batch.Last() >= b.seen {
-		b.tree, b.proven, b.seen = *tree, true, batch.Last()
-	}
-}
-
-func (b *bootVerifier) take(batch *Batch, i int, leaf tlog.Hash, name string) {
-	seq := batch.First + uint64(i)
-	r, err := batch.record(i, &b.window)
-	if err != nil {
-		b.problem(name, "%v", err)
-		b.alter(Range{seq, seq})
-		return
-	}
-	if b.out.From == 0 {
-		b.out.From = seq
-	}
-	if slices.ContainsFunc(r.Parts(), (*Part).Missing) {
-		b.out.Missing = extend(b.out.Missing, Range{seq, seq})
-		b.problem(name, "record %d: a part is not there", seq)
-	}
-	if seq == 1 {
-		b.begin(r, batch, name)
-	}
-	b.out.Records[r.Kind.String()]++
-	if b.each != nil {
-		b.each(b.node, b.boot, r, leaf)
-	}
 }
 
 func (b *bootVerifier) begin(r *Record, batch *Batch, name string) {
@@ -295,13 +193,13 @@ func (b *bootVerifier) overlap(batch *Batch, leaves []tlog.Hash) {
 		if from > to {
 			continue
 		}
-		_, before, err := b.openBatch(s.path, s.From)
-		if err != nil {
-			b.problem(s.path, "%v", err)
+		earlier := b.open(s.path, s.From, s.To)
+		if earlier.err != nil {
+			b.problem(s.path, "%v", earlier.err)
 			continue
 		}
 		for seq := from; seq <= to; seq++ {
-			if before[seq-s.From] == leaves[seq-batch.First] {
+			if earlier.leaves[seq-s.From] == leaves[seq-batch.First] {
 				b.out.Doubled = extend(b.out.Doubled, Range{seq, seq})
 			} else {
 				b.contradicts(Range{seq, seq}, "two records were signed")
@@ -327,6 +225,9 @@ func (b *bootVerifier) finish() {
 	}
 	if b.seen == 0 {
 		b.problem(b.where(), "no record is there")
+	}
+	for _, r := range b.out.Missing {
+		b.problem(b.where(), "parts of the records %v are not there", r)
 	}
 	o := &b.out
 	o.Complete = b.seen > 0 && len(o.Gaps)+len(o.Forks)+len(o.Altered)+len(o.Doubled) == 0
