@@ -142,7 +142,7 @@ func (p *powerless) check(seed uint64) {
 			if err != nil {
 				p.t.Fatalf("seed %d: boot %s from %d of %d: %v", seed, b.ID, next, b.Size, err)
 			}
-			_, rs, err := batch.Verify(p.node)
+			_, rs, err := batch.Verify(p.node, nil)
 			if err != nil {
 				p.t.Fatalf("seed %d: %v", seed, err)
 			}

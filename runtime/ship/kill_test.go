@@ -44,10 +44,11 @@ func TestMain(m *testing.M) {
 const doomedRecords = 40
 
 // doomed is a node in a process of its own that ships, prints the name of each
-// record that is durable in a region, and kills itself with SIGKILL at the step of
-// that number.
+// record that is durable in a region, and kills itself with SIGKILL at the step
+// whose name and number are given.
 func doomed(dir string) error {
-	last, err := strconv.ParseInt(os.Getenv("HOLDFAST_TEST_STEP"), 10, 64)
+	at, number, _ := strings.Cut(os.Getenv("HOLDFAST_TEST_STEP"), "/")
+	last, err := strconv.ParseInt(number, 10, 64)
 	if err != nil {
 		return err
 	}
@@ -79,7 +80,7 @@ func doomed(dir string) error {
 	}
 	var steps atomic.Int64
 	c := ship.Config{Node: node, Key: verifier, Journal: j, Linger: time.Millisecond, Step: func(step string) {
-		if steps.Add(1) == last {
+		if step == at && steps.Add(1) == last {
 			fmt.Println("killed", step)
 			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 			select {}
@@ -132,33 +133,33 @@ func TestKillAtEveryStepOfShipping(t *testing.T) {
 	}
 	var durable []name
 	where := map[string]int{}
-	for step, ended := 1, false; !ended; {
-		cmd := exec.Command(os.Args[0])
-		cmd.Env = append(os.Environ(), "HOLDFAST_TEST_SHIP="+w.dir, "HOLDFAST_TEST_STEP="+strconv.Itoa(step),
-			"HOLDFAST_TEST_REGIONS="+strings.Join(regions, " "), "HOLDFAST_TEST_KEYS="+strings.Join(keys, " "))
-		out, err := cmd.Output()
-		if exit, ok := errors.AsType[*exec.ExitError](err); ok && exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
-			t.Fatalf("step %d: %v: %s%s", step, err, out, exit.Stderr)
-		}
-		ended = err == nil
-		for line := range strings.Lines(string(out)) {
-			var n name
-			if _, err := fmt.Sscanf(line, "durable %s %d", &n.boot, &n.seq); err == nil {
-				durable = append(durable, n)
-			} else if step, ok := strings.CutPrefix(line, "killed "); ok {
-				where[strings.TrimSpace(step)]++
+	most := 2
+	if *everyStep {
+		most = 10
+	}
+	for _, step := range []string{"ship read", "ship publish", "ship acknowledged", "ship receipt", "none"} {
+		for number := 1; number <= most; number += 1 + number/2 {
+			cmd := exec.Command(os.Args[0])
+			cmd.Env = append(os.Environ(), "HOLDFAST_TEST_SHIP="+w.dir, fmt.Sprintf("HOLDFAST_TEST_STEP=%s/%d", step, number),
+				"HOLDFAST_TEST_REGIONS="+strings.Join(regions, " "), "HOLDFAST_TEST_KEYS="+strings.Join(keys, " "))
+			out, err := cmd.Output()
+			if exit, ok := errors.AsType[*exec.ExitError](err); ok && exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
+				t.Fatalf("%s %d: %v: %s%s", step, number, err, out, exit.Stderr)
+			}
+			for line := range strings.Lines(string(out)) {
+				var n name
+				if _, err := fmt.Sscanf(line, "durable %s %d", &n.boot, &n.seq); err == nil {
+					durable = append(durable, n)
+				} else if step, ok := strings.CutPrefix(line, "killed "); ok {
+					where[strings.TrimSpace(step)]++
+				}
 			}
 		}
-		if step++; !*everyStep {
-			step += step / 2
-		}
-	}
-	t.Logf("killed at %v; %d acknowledgements", where, len(durable))
-	for _, step := range []string{"ship read", "ship publish", "ship acknowledged", "ship receipt"} {
-		if where[step] == 0 {
+		if where[step] == 0 && step != "none" {
 			t.Errorf("never killed at %q", step)
 		}
 	}
+	t.Logf("killed at %v; %d acknowledgements", where, len(durable))
 	w.startEdge()
 	w.open()
 	t.Cleanup(func() { w.journal.Close() })
