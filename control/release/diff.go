@@ -59,6 +59,13 @@ func Diff(from, to *bundle.SignedRelease) *Difference {
 	d.labels("audience", from.Audience, to.Audience)
 	d.points(from.Points, to.Points)
 	d.number("live_share", effective(from.LivePerMillion, 10_000), effective(to.LivePerMillion, 10_000), percent, Stricter)
+	if from.TrimOnOneReceipt != to.TrimOnOneReceipt {
+		effect := Stricter
+		if to.TrimOnOneReceipt {
+			effect = Looser
+		}
+		d.add("trim_on_one_receipt", from.TrimOnOneReceipt, to.TrimOnOneReceipt, effect)
+	}
 	d.number("staleness/aging", int64(from.Staleness.Aging()), int64(to.Staleness.Aging()), duration, Looser)
 	d.number("staleness/regions", from.Staleness.MinRegions(), to.Staleness.MinRegions(), plain, Stricter)
 	d.limits("limits/", from.Limits, to.Limits)

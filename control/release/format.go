@@ -19,11 +19,14 @@ type File struct {
 	Expires   string            `json:"expires,omitempty" yaml:"expires,omitempty"`
 	Audience  map[string]string `json:"audience,omitempty" yaml:"audience,omitempty"`
 	LiveShare string            `json:"live_share,omitempty" yaml:"live_share,omitempty"`
-	Staleness *FileStaleness    `json:"staleness,omitempty" yaml:"staleness,omitempty"`
-	Limits    *FileLimits       `json:"limits,omitempty" yaml:"limits,omitempty"`
-	Rings     []FileRing        `json:"rings,omitempty" yaml:"rings,omitempty"`
-	Halt      *FileHalt         `json:"halt,omitempty" yaml:"halt,omitempty"`
-	Points    FilePoints        `json:"points" yaml:"points"`
+
+	TrimOnOneReceipt bool `json:"trim_on_one_receipt,omitempty" yaml:"trim_on_one_receipt,omitempty"`
+
+	Staleness *FileStaleness `json:"staleness,omitempty" yaml:"staleness,omitempty"`
+	Limits    *FileLimits    `json:"limits,omitempty" yaml:"limits,omitempty"`
+	Rings     []FileRing     `json:"rings,omitempty" yaml:"rings,omitempty"`
+	Halt      *FileHalt      `json:"halt,omitempty" yaml:"halt,omitempty"`
+	Points    FilePoints     `json:"points" yaml:"points"`
 }
 
 // FilePoints are the points of a File by name.
@@ -100,7 +103,7 @@ type FileMask struct {
 func Show(r *bundle.Release) *File {
 	f := &File{
 		Tenant: r.Tenant, Epoch: r.Epoch, Fallback: r.Fallback, Note: r.Note, NotBefore: instant(r.NotBefore), Expires: instant(r.Expires),
-		Audience: r.Audience, LiveShare: shareOf(r.LivePerMillion), Limits: limitsOf(r.Limits), Points: FilePoints{},
+		Audience: r.Audience, LiveShare: shareOf(r.LivePerMillion), TrimOnOneReceipt: r.TrimOnOneReceipt, Limits: limitsOf(r.Limits), Points: FilePoints{},
 	}
 	if !r.Previous.IsZero() {
 		f.Previous = r.Previous.String()

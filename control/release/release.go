@@ -102,6 +102,8 @@ func (r *reader) member(key, n *yamlfile.Node) error {
 		return f.Words(n, &rel.Audience)
 	case "live_share":
 		return f.Share(n, &rel.LivePerMillion)
+	case "trim_on_one_receipt":
+		return r.truth(n, &rel.TrimOnOneReceipt)
 	case "staleness":
 		return r.staleness(n)
 	case "limits":
@@ -113,7 +115,7 @@ func (r *reader) member(key, n *yamlfile.Node) error {
 	case "points":
 		return r.points(n)
 	}
-	return f.Fail(key, "unknown key %q: want tenant, epoch, previous, fallback, not_before, expires, note, audience, live_share, staleness, limits, rings, halt or points", key.Value)
+	return f.Fail(key, "unknown key %q: want tenant, epoch, previous, fallback, not_before, expires, note, audience, live_share, trim_on_one_receipt, staleness, limits, rings, halt or points", key.Value)
 }
 
 // follow fills in what the previous release gives, and refuses what contradicts it.

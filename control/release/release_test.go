@@ -100,7 +100,7 @@ func TestExample(t *testing.T) {
 	want := &bundle.Release{
 		Tenant: "acme", Epoch: 8, Previous: previous, Fallback: bundle.FallbackPrevious, Created: made.Unix(),
 		NotBefore: time.Date(2026, 12, 1, 8, 0, 0, 0, time.UTC).Unix(), Expires: made.AddDate(0, 0, 90).Unix(), Note: "Payments over 500 need a person.",
-		Audience: map[string]string{"site": "frankfurt"}, LivePerMillion: 10_000, Staleness: bundle.Staleness{AgingSeconds: 60, Regions: 1},
+		Audience: map[string]string{"site": "frankfurt"}, LivePerMillion: 10_000, TrimOnOneReceipt: true, Staleness: bundle.Staleness{AgingSeconds: 60, Regions: 1},
 		Limits: bundle.Limits{MaxInFlight: 256, MaxRequestBytes: 262_144, MaxFuel: 2_000_000},
 		Rings: []bundle.Ring{
 			{Name: "canary", Labels: map[string]string{"ring": "canary"}, Percent: 100, Shadow: bundle.Bake{Decisions: 200, Seconds: 300}, Bake: bundle.Bake{Decisions: 1000, Seconds: 600}},
@@ -201,6 +201,7 @@ func TestParseRefuses(t *testing.T) {
 		in("audience: [a]"):                             "r.yaml:3:11: must be a mapping, not a list",
 		in("audience: {a: 1}"):                          "r.yaml:3:15: must be text, not a number",
 		in("audience: {A: b}"):                          `r.yaml:1:1: epoch 1: label "A": character 'A'`,
+		in("trim_on_one_receipt: yes"):                  "r.yaml:3:22: true or false",
 		in("live_share: 1"):                             "r.yaml:3:13: must be a percentage",
 		in("live_share: 0%"):                            "r.yaml:3:13: must be a percentage",
 		in("live_share: 101%"):                          "r.yaml:3:13: must be a percentage",
@@ -418,6 +419,8 @@ func walkAt(v reflect.Value, path string, find func(reflect.Value) reflect.Value
 		member(path, func(r *bundle.Release) { at(r).Clear() })
 	case reflect.String:
 		member(path, func(r *bundle.Release) { at(r).SetString(v.String() + "x") })
+	case reflect.Bool:
+		member(path, func(r *bundle.Release) { at(r).SetBool(!v.Bool()) })
 	case reflect.Int64:
 		member(path, func(r *bundle.Release) { at(r).SetInt(v.Int() + 1) })
 	case reflect.Uint64:

@@ -72,6 +72,13 @@ func (r *reader) word(n *yamlfile.Node, into *string, words ...string) error {
 	return nil
 }
 
+func (r *reader) truth(n *yamlfile.Node, into *bool) error {
+	if n = yamlfile.Resolve(n); n.Tag != "!!bool" || n.Decode(into) != nil {
+		return r.file.Fail(n, "true or false")
+	}
+	return nil
+}
+
 func (r *reader) durability(n *yamlfile.Node, into *policy.Durability) error {
 	const want = "written, synced, region or regions"
 	if err := r.unmarshal(n, into, want); err != nil {

@@ -46,6 +46,9 @@ type Release struct {
 	// LivePerMillion of the live decisions are run again on the second engine;
 	// 0 is the default of 10,000, 1,000,000 all.
 	LivePerMillion uint64 `cbor:"live_per_million,omitempty"`
+	// TrimOnOneReceipt lets a node whose journal runs out of room give up records
+	// that one region alone has counter-signed.
+	TrimOnOneReceipt bool `cbor:"trim_on_one_receipt,omitempty"`
 }
 
 // Staleness says when a node that hears no heartbeat is flagged; the lease of
