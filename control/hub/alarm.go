@@ -19,6 +19,7 @@ const (
 	AlarmRefused    = "release_refused" // a node does not take the newest release
 	AlarmHalted     = "rollout_halted"
 	AlarmFell       = "epoch_fell"   // a node is below an epoch that it has attested
+	AlarmLedger     = "ledger"       // records are missing, or contradict what was signed
 	AlarmEquivocate = "equivocation" // two releases were signed for one epoch
 )
 

@@ -176,27 +176,59 @@ type Sink struct {
 
 // Head returns the last record that the region has of a boot and the fence for
 // the batch after it, both 0 when it has none. It believes only what the node
-// signed: when somebody else has written on the subject, the head is what the
-// ledger has counter-signed, and what follows is shipped again behind the junk.
+// signed: the last batch in the stream, or what the ledger holds or has
+// counter-signed when the stream was made anew or somebody else has written on
+// the subject. Where the ledger misses records that no server has, the head is
+// before them, and what follows is shipped again.
 func (s Sink) Head(ctx context.Context, node, boot string) (last, fence uint64, err error) {
 	a, err := s.up(node).ask(ctx, askHead+"."+boot, "", nil)
-	if errors.Is(err, bus.ErrNotFound) {
-		return 0, 0, nil
+	none := errors.Is(err, bus.ErrNotFound)
+	if err != nil && !none {
+		return 0, 0, err
 	}
+	if !none {
+		var ok bool
+		if fence, ok = number(a.Number); !ok {
+			return 0, 0, errors.New("region " + s.Name + ": the head has no sequence")
+		}
+	}
+	held, lacking, err := s.held(ctx, node, boot)
 	if err != nil {
 		return 0, 0, err
 	}
-	fence, ok := number(a.Number)
-	if !ok {
-		return 0, 0, errors.New("region " + s.Name + ": the head has no sequence")
+	if lacking {
+		return held, fence, nil
 	}
 	if b, err := audit.DecodeBatch(a.Data); err == nil && b.Tenant == s.Tenant && b.Node == node && b.Boot == boot {
 		if _, _, err := b.Verify(s.Node, nil); err == nil {
 			return b.Last(), fence, nil
 		}
 	}
+	if held > 0 {
+		return held, fence, nil
+	}
 	last, err = s.cosigned(ctx, node, boot)
 	return last, fence, err
+}
+
+// held is how much the region's ledger holds of a boot; lacking is set when it
+// misses what follows, and knows that it does.
+func (s Sink) held(ctx context.Context, node, boot string) (size uint64, lacking bool, err error) {
+	a, err := s.up(node).ask(ctx, askHeld+"."+boot, "", nil)
+	if errors.Is(err, bus.ErrNotFound) || errors.Is(err, errQuestion) {
+		return 0, false, nil // nothing, or a gate without a ledger
+	}
+	if err != nil {
+		return 0, false, err
+	}
+	if size, lacking = number(a.Number); lacking {
+		return size, true, nil
+	}
+	c, err := audit.OpenCheckpoint(a.Data, s.Node)
+	if err != nil || c.Tenant != s.Tenant || c.Node != node || c.Boot != boot {
+		return 0, false, nil // as good as none
+	}
+	return c.Size, false, nil
 }
 
 func (s Sink) up(node string) link { return up(s.Conn, s.Tenant, s.Name, node) }

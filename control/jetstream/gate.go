@@ -24,12 +24,14 @@ import (
 const (
 	askWho      = "who"      // of anyGate: the name of a gate, in Data
 	askHead     = "head"     // .BOOT: the last batch, its sequence in Number
+	askHeld     = "held"     // .BOOT: the newest checkpoint of what the ledger holds, or in Number the size beyond which it lacks records
 	askRecords  = "rec"      // .BOOT: store a batch behind the fence in Number
 	askReceipts = "receipts" // the receipts of the node after the sequence in Number
 	askAttest   = "att"      // store the newest attestation; Number is an epoch, if it is the first of it
 	askObjects  = "pol"      // signed objects after the cursor in Number
 	askBlob     = "blob"     // .DIGEST.N: a chunk of a package
 	askStates   = "states"   // of readers: attestations after the sequence in Number
+	askLeaves   = "leaves"   // of readers: .NODE.BOOT: leaf hashes from the record in Number on
 )
 
 // How an answer went, beside "".
@@ -72,6 +74,8 @@ type Gate struct {
 	blobs  cache
 	keep   int // bytes of objects' data in memory
 	first  *bundle.TrustRoot
+	ledger Ledger // nil for none
+	nudges nudges
 
 	refusals sparing.Log
 
@@ -278,6 +282,8 @@ func (g *Gate) up(ctx context.Context, q bus.Question) *bus.Answer {
 		return &bus.Answer{Data: []byte(g.name)}
 	case askHead:
 		return g.headOf(ctx, node, arg)
+	case askHeld:
+		return g.held(node, arg)
 	case askRecords:
 		return g.store(ctx, node, arg, q)
 	case askReceipts:
@@ -310,6 +316,10 @@ func (g *Gate) view(ctx context.Context, q bus.Question) *bus.Answer {
 		return g.give(ctx, q.Number, Object.signed)
 	case askStates:
 		return g.list(ctx, g.region.state(), g.region.prefix()+">", q.Number)
+	case askReceipts:
+		return g.list(ctx, g.region.receipts(), g.region.receipt("*", "*"), q.Number)
+	case askLeaves:
+		return g.leaves(what[1:], q.Number)
 	case askBlob:
 		return g.blob(ctx, strings.Join(what[1:], "."))
 	}
@@ -331,6 +341,9 @@ func (g *Gate) store(ctx context.Context, node, boot string, q bus.Question) *bu
 	fence, ok := number(q.Number)
 	if err := checkToken("boot", boot); err != nil || !ok {
 		return bad("boot %.80q, fence %.40q", boot, q.Number)
+	}
+	if g.nudges.due(g.ledger, node, boot, q.Data) {
+		return &bus.Answer{Status: statusFence} // the node asks where the region is
 	}
 	seq, err := g.region.records().Append(ctx, g.region.record(node, boot), q.Data, fence)
 	if err != nil {

@@ -62,6 +62,9 @@ func (l link) gate(ctx context.Context) (string, error) {
 	return gate, nil
 }
 
+// errQuestion is what a gate says of a question that it does not know.
+var errQuestion = errors.New("no question of this gate")
+
 func (l link) answer(a bus.Answer, what, number string) (bus.Answer, error) {
 	var err error
 	switch a.Status {
@@ -76,6 +79,8 @@ func (l link) answer(a bus.Answer, what, number string) (bus.Answer, error) {
 		return bus.Answer{}, &bus.FenceError{Subject: l.region + " " + what, Fence: fence}
 	case statusAway:
 		err = fmt.Errorf("%w: %.200q", bus.ErrUnreachable, a.Data)
+	case statusBad:
+		err = fmt.Errorf("%w: %.200q", errQuestion, a.Data)
 	default:
 		err = fmt.Errorf("%.40q: %.200q", a.Status, a.Data)
 	}

@@ -49,6 +49,18 @@ func (r Region) Create(ctx context.Context) error {
 	)
 }
 
+// Missing reports whether one of the region's streams is not there.
+func (r Region) Missing(ctx context.Context) (bool, error) {
+	for _, s := range []*bus.Stream{r.policies(), r.records(), r.receipts(), r.state()} {
+		if _, err := s.Created(ctx); errors.Is(err, bus.ErrNotFound) {
+			return true, nil
+		} else if err != nil {
+			return false, err
+		}
+	}
+	return false, nil
+}
+
 func ensure(ctx context.Context, s *bus.Stream, c bus.StreamConfig) error {
 	for {
 		err := s.Ensure(ctx, c)

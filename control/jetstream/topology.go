@@ -141,9 +141,12 @@ func token(s string) string {
 }
 
 // parseRecord returns whose records are on a subject.
-func parseRecord(subject string) (node, boot string, ok bool) {
+func parseRecord(subject string) (node, boot string, ok bool) { return parseBoot(subject, "rec") }
+
+// parseBoot returns whose boot a subject of that kind is about.
+func parseBoot(subject, kind string) (node, boot string, ok bool) {
 	t := strings.Split(subject, ".")
-	if len(t) != 6 || t[0] != "hf" || t[3] != "rec" {
+	if len(t) != 6 || t[0] != "hf" || t[3] != kind {
 		return "", "", false
 	}
 	return t[4], t[5], true

@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 
-	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/holdfast-policy/holdfast/sdk/audit"
@@ -22,12 +21,13 @@ var errOther = errors.New("exists with other bytes")
 
 // An archive is the folder of a ledger:
 //
-//	nodes/NODE/BOOT/FIRST-LAST.batch  frames, created once, never changed
+//	nodes/NODE/BOOT/FIRST-LAST.batch  frames without blobs, created once
+//	nodes/NODE/BOOT/FIRST-LAST.blobs  the blobs of a frame; they can be erased
 //	nodes/NODE/BOOT/receipt           the last counter-signed checkpoint
 //	evidence/REASON-DIGEST.batch      what was refused, and .txt: why
 //	position                          how far the region's stream was read
 //
-// FIRST and LAST have 20 digits. What is written is fsynced.
+// FIRST and LAST have 20 digits. What is written is fsynced, but for receipts.
 type archive string
 
 const (
@@ -45,6 +45,17 @@ func (s span) file() string { return fmt.Sprintf("%020d-%020d.batch", s.first, s
 func parseSpan(file string) (s span, ok bool) {
 	_, err := fmt.Sscanf(file, "%020d-%020d.batch", &s.first, &s.last)
 	return s, err == nil && s.file() == file && s.first > 0 && s.last >= s.first
+}
+
+// compare orders a batch by a record that it may hold.
+func (s span) compare(seq uint64) int {
+	switch {
+	case s.last < seq:
+		return -1
+	case s.first > seq:
+		return 1
+	}
+	return 0
 }
 
 func (a archive) boot(node, boot string) string {
@@ -93,34 +104,87 @@ func (a archive) spans(node, boot string) (spans []span, err error) {
 	return spans, err
 }
 
-// head returns the tree of the batches that follow one another from record 1
-// on, and whether there is more than them. The last one is verified; one that
-// does not verify is set aside.
-func (a archive) head(node, boot string, key note.Verifier) (h head, broken bool, err error) {
+// tidy lists a boot's batches in order, none of which holds what another does:
+// a crash between two steps of repairing leaves such. Those that another covers
+// are removed, those that another begins are shortened.
+func (a archive) tidy(node, boot string) ([]span, error) {
 	spans, err := a.spans(node, boot)
 	if err != nil {
-		return head{}, false, err
+		return nil, err
 	}
-	n, next := 0, uint64(1)
-	for n < len(spans) && spans[n].first == next {
-		next = spans[n].last + 1
-		n++
-	}
-	broken = n < len(spans)
-	for ; n > 0; n-- {
-		b, err := a.read(node, boot, spans[n-1])
-		if err == nil {
-			var c audit.Checkpoint
-			if c, _, err = b.Verify(key, nil); err == nil {
-				return head{c.Size, c.Root}, broken, nil
+	var out []span
+	end := uint64(0)
+	for _, s := range spans {
+		if s.first > end {
+			out, end = append(out, s), s.last
+			continue
+		}
+		if s.last > end {
+			rest, err := a.shorten(node, boot, s, end+1)
+			if err != nil {
+				return nil, err
 			}
+			if rest == nil {
+				continue
+			}
+			out, end = append(out, *rest), s.last
+			continue
 		}
-		broken = true
-		if err := a.setAside(node, boot, spans[n-1]); err != nil {
-			return head{}, true, err
+		if err := a.remove(node, boot, s); err != nil {
+			return nil, err
 		}
 	}
-	return head{}, broken, nil
+	return out, nil
+}
+
+// shorten puts what is in a batch from record first on in its place; nil when
+// the batch is not what its name says, and was set aside.
+func (a archive) shorten(node, boot string, s span, first uint64) (*span, error) {
+	b, err := a.read(node, boot, s)
+	if err != nil {
+		return nil, a.setAside(node, boot, s)
+	}
+	if side, err := a.side(node, boot, s); err != nil {
+		return nil, err
+	} else if side != nil {
+		if err := b.Join(side); err != nil {
+			return nil, err
+		}
+	}
+	rest := tail(b, first)
+	if err := a.keep(rest); err != nil {
+		return nil, err
+	}
+	if err := syncDir(a.boot(node, boot)); err != nil {
+		return nil, err
+	}
+	return &span{first, s.last}, a.remove(node, boot, s)
+}
+
+// remove takes away a batch whose records are all in others.
+func (a archive) remove(node, boot string, s span) error {
+	path := filepath.Join(a.boot(node, boot), s.file())
+	err := os.Remove(path)
+	if blobs := os.Remove(beside(path)); !errors.Is(blobs, fs.ErrNotExist) {
+		err = errors.Join(err, blobs)
+	}
+	return err
+}
+
+// beside is the file of the blobs of a batch.
+func beside(batch string) string { return strings.TrimSuffix(batch, ".batch") + ".blobs" }
+
+// side returns the blobs of an archived batch; nil when there are none, such as
+// when they were erased.
+func (a archive) side(node, boot string, s span) (*audit.Side, error) {
+	frame, err := os.ReadFile(beside(filepath.Join(a.boot(node, boot), s.file())))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return audit.DecodeSide(frame)
 }
 
 // setAside moves a batch that is not what was archived to the evidence.
@@ -136,12 +200,6 @@ func (a archive) setAside(node, boot string, s span) error {
 // evidence is the file of a frame that was refused.
 func (a archive) evidence(why reason, frame []byte) string {
 	return filepath.Join(string(a), evidenceDir, string(why)+"-"+wire.Sum(frame).Hex()+".batch")
-}
-
-// holds reports whether the frame is archived as it is.
-func (a archive) holds(b *audit.Batch, frame []byte) bool {
-	there, err := os.ReadFile(filepath.Join(a.boot(b.Node, b.Boot), span{b.First, b.Last()}.file()))
-	return err == nil && bytes.Equal(there, frame)
 }
 
 // read returns one archived batch, which must be the one its name says.
@@ -166,15 +224,7 @@ func (a archive) rootAt(node, boot string, size uint64) (tlog.Hash, error) {
 	if err != nil {
 		return tlog.Hash{}, err
 	}
-	i, _ := slices.BinarySearchFunc(spans, size, func(s span, size uint64) int {
-		switch {
-		case s.last < size:
-			return -1
-		case s.first > size:
-			return 1
-		}
-		return 0
-	})
+	i, _ := slices.BinarySearchFunc(spans, size, span.compare)
 	if i == len(spans) || spans[i].first > size {
 		return tlog.Hash{}, fmt.Errorf("archive %s/%s: record %d is missing", node, boot, size)
 	}
@@ -185,28 +235,76 @@ func (a archive) rootAt(node, boot string, size uint64) (tlog.Hash, error) {
 	return rootWithin(b, size), nil
 }
 
-// keep stores a batch's frame durably, but for its name: see settle. A file of
-// that name with other bytes is set aside: nothing proven is in its place.
-func (a archive) keep(b *audit.Batch, frame []byte) error {
-	dir := a.boot(b.Node, b.Boot)
-	if err := makeDir(dir); err != nil {
+// before is the root of the tree before the batch that begins at record first.
+func (a archive) before(node, boot string, first uint64) (tlog.Hash, error) {
+	spans, err := a.spans(node, boot)
+	if err != nil {
+		return tlog.Hash{}, err
+	}
+	for _, s := range spans {
+		if s.first != first {
+			continue
+		}
+		b, err := a.read(node, boot, s)
+		if err != nil {
+			return tlog.Hash{}, err
+		}
+		_, root := b.Before()
+		return root, nil
+	}
+	return tlog.Hash{}, fmt.Errorf("archive %s/%s: no batch from record %d", node, boot, first)
+}
+
+// keep stores a batch durably, but for its name: see settle. Its blobs are in a
+// file beside it, stored before it. A file of that name with other bytes is set
+// aside: nothing proven is in its place.
+func (a archive) keep(b *audit.Batch) error {
+	if err := makeDir(a.boot(b.Node, b.Boot)); err != nil {
+		return err
+	}
+	bare, side := b.Split()
+	if err := a.keepSide(b, side); err != nil {
+		return err
+	}
+	frame, err := bare.Encode()
+	if err != nil {
 		return err
 	}
 	s := span{b.First, b.Last()}
-	err := create(filepath.Join(dir, s.file()), frame)
-	if !errors.Is(err, errOther) {
+	path := filepath.Join(a.boot(b.Node, b.Boot), s.file())
+	if err := create(path, frame); !errors.Is(err, errOther) {
 		return err
 	}
 	if err := a.setAside(b.Node, b.Boot, s); err != nil {
 		return err
 	}
-	return create(filepath.Join(dir, s.file()), frame)
+	return create(path, frame)
 }
 
-// settle stores a boot's receipt; when it returns, the names of everything
-// that was kept before are durable too.
+// keepSide stores the blobs of a batch that is not there yet.
+func (a archive) keepSide(b *audit.Batch, side *audit.Side) error {
+	if side == nil {
+		return nil
+	}
+	frame, err := side.Encode()
+	if err != nil {
+		return err
+	}
+	path := beside(filepath.Join(a.boot(b.Node, b.Boot), span{b.First, b.Last()}.file()))
+	if err := create(path, frame); !errors.Is(err, errOther) {
+		return err
+	}
+	return replace(path, frame)
+}
+
+// settle stores a boot's receipt. It is not synced: the region has it, and what
+// it proves is in the archive; a torn one counts as none.
 func (a archive) settle(node, boot string, receipt []byte) error {
-	return replace(filepath.Join(a.boot(node, boot), receiptFile), receipt)
+	path := filepath.Join(a.boot(node, boot), receiptFile)
+	if err := os.WriteFile(path+".tmp", receipt, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(path+".tmp", path)
 }
 
 // receipt returns a boot's last receipt, or nil.
@@ -299,9 +397,12 @@ func syncDir(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// isBatch reports whether an evidence file is a frame, and its reason.
-func isBatch(file string) (why reason, ok bool) {
+// isEvidence reports whether an evidence file is what was refused, and why.
+func isEvidence(file string) (why reason, ok bool) {
 	name, ok := strings.CutSuffix(file, ".batch")
+	if !ok {
+		name, ok = strings.CutSuffix(file, ".checkpoint")
+	}
 	i := strings.LastIndexByte(name, '-')
 	if !ok || i < 0 {
 		return "", false

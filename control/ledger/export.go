@@ -1,9 +1,12 @@
 package ledger
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/holdfast-policy/holdfast/sdk/audit"
 )
@@ -45,6 +48,9 @@ func (a archive) export(w *audit.ExportWriter, node, boot string) error {
 	}
 	for _, s := range spans {
 		frame, err := os.ReadFile(filepath.Join(a.boot(node, boot), s.file()))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // taken away meanwhile; verification shows it
+		}
 		if err != nil {
 			return err
 		}
@@ -54,6 +60,49 @@ func (a archive) export(w *audit.ExportWriter, node, boot string) error {
 		if err := w.Batch(frame); err != nil {
 			return err
 		}
+		if err := a.exportSide(w, node, boot, s); err != nil {
+			return err
+		}
+	}
+	return a.exportBehindGap(w, node, boot, spans)
+}
+
+// exportSide writes the blobs of a batch, if they are there and readable.
+func (a archive) exportSide(w *audit.ExportWriter, node, boot string, s span) error {
+	side, err := a.side(node, boot, s)
+	if err != nil || side == nil {
+		return nil // damaged or erased: verification names the parts that are missing
+	}
+	frame, err := side.Encode()
+	if err != nil {
+		return err
+	}
+	return w.Side(frame)
+}
+
+// exportBehindGap writes the batches that are kept as evidence because records
+// before them are missing: they prove themselves.
+func (a archive) exportBehindGap(w *audit.ExportWriter, node, boot string, have []span) error {
+	entries, err := os.ReadDir(filepath.Join(string(a), evidenceDir))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, e := range entries {
+		if why, ok := isEvidence(e.Name()); !ok || why != gap {
+			continue
+		}
+		frame, err := os.ReadFile(filepath.Join(string(a), evidenceDir, e.Name()))
+		if err != nil {
+			return err
+		}
+		b, err := audit.DecodeBatch(frame)
+		if err != nil || b.Node != node || b.Boot != boot || slices.ContainsFunc(have, func(s span) bool { return s.first <= b.Last() && b.First <= s.last }) {
+			continue // archived since
+		}
+		if err := w.Batch(frame); err != nil {
+			return err
+		}
+		have = append(have, span{b.First, b.Last()})
 	}
 	return nil
 }

@@ -19,11 +19,15 @@ type reason string
 
 // The reasons.
 const (
-	malformed   reason = "malformed"    // is no batch, or not the one its subject names
+	malformed   reason = "malformed"    // is no batch, or not of the boot its subject names
+	oversize    reason = "oversize"     // beyond the bounds of a batch
+	wrongTenant reason = "wrong-tenant" // of another tenant than the stream
+	wrongNode   reason = "wrong-node"   // of another node than its subject names
 	unknownNode reason = "unknown-node" // no key of the node is known
 	forged      reason = "forged"       // does not verify under the node's key
 	gap         reason = "gap"          // records before it are missing
 	fork        reason = "fork"         // contradicts what the node signed before
+	futureBoot  reason = "future-boot"  // its boot does not follow what is known of the node
 	quarantined reason = "quarantined"  // its boot has forked before
 	damaged     reason = "damaged"      // a file of the archive that is not what was archived
 )
@@ -65,9 +69,22 @@ func judge(h head, b *audit.Batch, c audit.Checkpoint, rootAt func(size uint64) 
 	if known == 0 {
 		return b, nil
 	}
+	return tail(b, h.size+1), nil
+}
+
+// tail returns what is in a batch from record first on.
+func tail(b *audit.Batch, first uint64) *audit.Batch {
+	if first <= b.First {
+		return b
+	}
+	tree, _ := audit.NewFrontier(b.First-1, append([]tlog.Hash(nil), b.Frontier...))
+	known := first - b.First
+	for _, e := range b.Entries[:known] {
+		tree.Append(e.Hash())
+	}
 	rest := *b
-	rest.First, rest.Frontier, rest.Entries = h.size+1, tree.Roots(), b.Entries[known:]
-	return &rest, nil
+	rest.First, rest.Frontier, rest.Entries = first, tree.Roots(), b.Entries[known:]
+	return &rest
 }
 
 // rootWithin returns the root of the tree of the given size, which must be at

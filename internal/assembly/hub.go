@@ -60,6 +60,8 @@ type HubConfig struct {
 	Webhook string
 	// Beat is the time between heartbeats, 0 is the default.
 	Beat time.Duration
+	// Sweep is the time between two sweeps of the stream of records, 0 is the default.
+	Sweep time.Duration
 	// LogLevel is what the configuration file asks for; SetLogLevel, if set, is
 	// called when a reload changes it.
 	LogLevel    string

@@ -5,11 +5,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"sync"
 	"time"
+
+	"golang.org/x/mod/sumdb/note"
 
 	"github.com/holdfast-policy/holdfast/control/hub"
 	"github.com/holdfast-policy/holdfast/control/jetstream"
@@ -63,7 +66,7 @@ func (h *Hub) open(ctx context.Context, cfg TenantConfig) (_ *tenant, err error)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	key, _, err := journal.LoadOrCreateKey(RegionKeyFile(dir), audit.RegionKeyName(cfg.Name, h.cfg.Region))
+	key, err := h.cfg.regionKey(dir, cfg.Name)
 	if err != nil {
 		return nil, err
 	}
@@ -81,9 +84,51 @@ func (h *Hub) open(ctx context.Context, cfg TenantConfig) (_ *tenant, err error)
 	}
 	t.ledger, err = ledger.Open(ledger.Config{
 		Dir: LedgerDir(dir), Tenant: cfg.Name, Region: h.cfg.Region, Key: key, Keys: t.keys,
-		Input: leaderInput{jetstream.Input{Region: t.region}, t.lead}, Log: t.log,
+		Input: jetstream.Input{Region: t.region}, Peers: t.peers(), Leading: t.lead.Leading, Alarm: t.contradiction, Log: t.log,
 	})
 	return t, err
+}
+
+// regionKey is the key with which the region's ledger counter-signs, the same on
+// all of its servers: one that made its own would sign what no node believes.
+func (c *HubConfig) regionKey(dir, tenant string) (note.Signer, error) {
+	file, name := RegionKeyFile(dir), audit.RegionKeyName(tenant, c.Region)
+	if len(c.Routes) < 2 {
+		key, _, err := journal.LoadOrCreateKey(file, name)
+		return key, err
+	}
+	key, _, err := journal.LoadKey(file, name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w; the servers of a region share it: copy it from another one, or from the folder that `holdfast fleet` made for this one", err)
+	}
+	return key, err
+}
+
+// peers is how the ledger learns from other servers.
+func (t *tenant) peers() jetstream.Peers {
+	return jetstream.Peers{Region: t.region, Server: t.hub.cfg.server(), Others: t.hub.cfg.Peers, Log: t.log}
+}
+
+// sweeper removes from the stream what most of the region's servers have archived.
+func (t *tenant) sweeper() *jetstream.Sweeper {
+	return &jetstream.Sweeper{
+		Region: t.region, Server: t.hub.cfg.server(), Servers: max(1, len(t.hub.cfg.Routes)), Every: t.hub.cfg.Sweep, Leading: t.lead.Leading, Log: t.log,
+		Kept: func() (position string, but []string) {
+			position, boots := t.ledger.Kept()
+			for _, b := range boots {
+				but = append(but, b.Node+"."+b.Boot)
+			}
+			return position, but
+		},
+	}
+}
+
+// contradiction raises what the ledger found, whoever leads.
+func (t *tenant) contradiction(a ledger.Alarm) {
+	t.alarm(hub.Alarm{
+		ID: hub.AlarmLedger + "/" + a.Reason + "/" + a.Node + "/" + a.Boot, Kind: hub.AlarmLedger, Tenant: t.cfg.Name, Region: t.hub.cfg.Region,
+		Node: a.Node, Text: "boot " + a.Boot + ": " + a.Reason + ": " + a.Text, At: time.Now().UTC(),
+	})
 }
 
 // writer is what the leading server writes with.
@@ -102,20 +147,6 @@ func (w writer) Order(ctx context.Context, epoch, serial uint64, envelope []byte
 		return fmt.Errorf("%w: %w", hub.ErrTaken, err)
 	}
 	return err
-}
-
-// leaderInput feeds a ledger; only that of the server which leads sends receipts.
-// The others archive and come to the same ones.
-type leaderInput struct {
-	jetstream.Input
-	lead *hub.Hub
-}
-
-func (in leaderInput) Receipt(ctx context.Context, node, boot string, receipt []byte) error {
-	if !in.lead.Leading() {
-		return nil
-	}
-	return in.Input.Receipt(ctx, node, boot, receipt)
 }
 
 // enrolled trusts a node's log key from its enrolment on.
@@ -155,8 +186,12 @@ func (t *tenant) run(ctx context.Context) {
 	}
 	gate := jetstream.NewGate(t.region, t.log)
 	gate.Believe(t.cfg.Root)
+	gate.Beside(t.ledger)
 	keep("gate", func() error { return gate.Run(ctx) })
 	keep("ledger", func() error { return t.ledger.Run(ctx) })
+	keep("giving archived batches", func() error { return t.peers().Serve(ctx, t.ledger) })
+	keep("sweep", func() error { return t.sweeper().Run(ctx) })
+	keep("streams", func() error { return t.keepStreams(ctx) })
 	keep("lead", func() error { return t.lead.Run(ctx) })
 	if t.hub.nats != nil {
 		keep("accounts", func() error { return t.region.Accounts(ctx, t.hub.nats.UpdateAccount) })
@@ -185,6 +220,33 @@ func (t *tenant) create(ctx context.Context) bool {
 	}
 	return false
 }
+
+// keepStreams makes the streams again that somebody has deleted, until ctx ends.
+// What they held comes back: objects from the other region, records and receipts
+// from the ledgers and the nodes.
+func (t *tenant) keepStreams(ctx context.Context) error {
+	for {
+		missing, err := t.region.Missing(ctx)
+		if err != nil && ctx.Err() == nil {
+			t.log.Debug("streams not looked at", "err", err)
+		}
+		if missing {
+			t.log.Error("a stream is gone; it is made anew")
+			if err := t.region.Create(ctx); err != nil {
+				t.log.Warn("streams are not there yet", "err", err)
+			} else {
+				t.ledger.Resign()
+			}
+		}
+		pause(ctx, streamsEvery)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+}
+
+// streamsEvery is how often a server looks whether the streams are there.
+const streamsEvery = 2 * time.Second
 
 func (t *tenant) ready() error { return t.state.get() }
 

@@ -390,7 +390,7 @@ func TestForgedReceiptsDoNotCount(t *testing.T) {
 	w.must(err)
 	in := jetstream.Input{Region: there}
 	for i, msg := range [][]byte{forged, b.Checkpoint, []byte("garbage"), nil} {
-		w.must(in.Receipt(t.Context(), node, audit.BootID(uint64(i+1), 1), msg))
+		w.must(in.Receipt(t.Context(), node, audit.BootID(uint64(i+1), 1), func([]byte) ([]byte, error) { return msg, nil }))
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
@@ -399,7 +399,7 @@ func TestForgedReceiptsDoNotCount(t *testing.T) {
 	}
 	true_, err := audit.Cosign(b.Checkpoint, w.keys.Node(tenant, node), w.regions[0].key)
 	w.must(err)
-	w.must(in.Receipt(t.Context(), node, w.journal.Boot(), true_))
+	w.must(in.Receipt(t.Context(), node, w.journal.Boot(), func([]byte) ([]byte, error) { return true_, nil }))
 	w.wait(s, min(size, b.Last()))
 }
 

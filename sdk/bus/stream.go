@@ -279,8 +279,44 @@ func (s *Stream) Purge(ctx context.Context, subject string) error {
 	return nil
 }
 
+// PurgeBefore removes the messages whose subject matches and whose sequence is
+// below seq.
+func (s *Stream) PurgeBefore(ctx context.Context, subject string, seq uint64) error {
+	if s.err != nil {
+		return s.err
+	}
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	st, err := s.js.Stream(ctx, s.name)
+	if err == nil {
+		err = st.Purge(ctx, jetstream.WithPurgeSubject(subject), jetstream.WithPurgeSequence(seq))
+	}
+	if err != nil {
+		return fmt.Errorf("purge %s of %s: %w", s.name, s.domain, unreachable(err))
+	}
+	return nil
+}
+
+// Subjects returns how many messages each subject that matches has.
+func (s *Stream) Subjects(ctx context.Context, filter string) (map[string]uint64, error) {
+	if s.err != nil {
+		return nil, s.err
+	}
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	st, err := s.js.Stream(ctx, s.name)
+	if err == nil {
+		var info *jetstream.StreamInfo
+		if info, err = st.Info(ctx, jetstream.WithSubjectFilter(filter)); err == nil {
+			return info.State.Subjects, nil
+		}
+	}
+	return nil, fmt.Errorf("subjects of %s of %s: %w", s.name, s.domain, unreachable(err))
+}
+
 // Created is when the stream was made: another time is another stream, whose
-// sequences mean nothing to readers of the one before.
+// sequences mean nothing to readers of the one before. ErrNotFound when there is
+// no such stream.
 func (s *Stream) Created(ctx context.Context) (time.Time, error) {
 	if s.err != nil {
 		return time.Time{}, s.err
@@ -288,6 +324,9 @@ func (s *Stream) Created(ctx context.Context) (time.Time, error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
 	st, err := s.js.Stream(ctx, s.name)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return time.Time{}, fmt.Errorf("stream %s of %s: %w", s.name, s.domain, ErrNotFound)
+	}
 	if err != nil {
 		return time.Time{}, fmt.Errorf("stream %s of %s: %w", s.name, s.domain, unreachable(err))
 	}
