@@ -37,6 +37,32 @@ type lane struct {
 	next  chan frame // the frame that is being prepared, if there is one
 	until time.Time  // the journal failed; it is not read before
 	err   error
+
+	stood BootStatus // where the boot stood
+	since time.Time  // since when it has stood there, or the region was asked
+}
+
+// A region that was shipped records and does not counter-sign them may have lost
+// them, and so may one that has counter-signed everything: it is asked again how
+// far it is, when nothing has moved for so long.
+const (
+	doubtStalled = 15 * time.Second
+	doubtIdle    = 10 * time.Minute
+	doubtEvery   = 5 * time.Second // how often that is looked at
+)
+
+// doubts reports whether to ask again how far the region is.
+func (l *lane) doubts(s BootStatus, now time.Time) bool {
+	if !l.known || s != l.stood || l.since.IsZero() {
+		l.stood, l.since = s, now
+		return false
+	}
+	stalled := s.Shipped > s.Cosigned && now.Sub(l.since) >= doubtStalled
+	if !stalled && now.Sub(l.since) < doubtIdle {
+		return false
+	}
+	l.since = now
+	return true
 }
 
 // A frame is an encoded batch.
@@ -117,6 +143,9 @@ func (r *region) step(ctx context.Context, b journal.Boot) outcome {
 		r.lanes[b.ID] = l
 	}
 	s := r.status(b.ID)
+	if l.doubts(s, time.Now()) {
+		l.known = false
+	}
 	if s.Stopped || time.Now().Before(l.until) || l.known && s.Shipped >= b.Size {
 		return idle
 	}
@@ -162,10 +191,10 @@ func (r *region) find(ctx context.Context, l *lane, boot string) error {
 	if err != nil {
 		return err
 	}
-	var have uint64
+	var have, trimmed uint64
 	for _, b := range r.shipper.cfg.Journal.Boots() {
 		if b.ID == boot {
-			have = b.Size
+			have, trimmed = b.Size, b.TrimmedThrough
 		}
 	}
 	if last > have {
@@ -176,7 +205,7 @@ func (r *region) find(ctx context.Context, l *lane, boot string) error {
 		return errEvidence
 	}
 	l.known, l.fence = true, fence
-	r.update(boot, func(s *BootStatus) { s.Shipped = last })
+	r.update(boot, func(s *BootStatus) { s.Shipped = max(last, trimmed) }) // what was given up it gets from the others
 	return nil
 }
 
@@ -283,10 +312,14 @@ func (r *region) rest(ctx context.Context, changed <-chan struct{}, retry time.T
 		defer t.Stop()
 		again = t.C
 	}
+	doubt := time.NewTimer(doubtEvery)
+	defer doubt.Stop()
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-again:
+		return nil
+	case <-doubt.C:
 		return nil
 	case <-changed:
 	}
