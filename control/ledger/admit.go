@@ -170,6 +170,7 @@ func (l *Ledger) fill(key bootKey, s *bootState, b *audit.Batch, h audit.Range) 
 	if err := syncDir(l.archive.boot(key.node, key.boot)); err != nil {
 		return err
 	}
+	l.cfg.Step("filled")
 	if b.Last() > h.To { // the batches behind it begin later now
 		if _, err := l.archive.tidy(key.node, key.boot); err != nil {
 			return err

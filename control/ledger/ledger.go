@@ -239,6 +239,7 @@ func (l *Ledger) settle(position string) error {
 		return nil
 	}
 	l.saved = time.Now()
+	l.cfg.Step("position")
 	return l.archive.setPosition(position)
 }
 

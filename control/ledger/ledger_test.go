@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"golang.org/x/mod/sumdb/note"
+	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/holdfast-policy/holdfast/control/jetstream"
 	"github.com/holdfast-policy/holdfast/sdk/audit"
@@ -311,6 +312,101 @@ func TestRefusesAndKeepsAsEvidence(t *testing.T) {
 			t.Fatalf("evidence %q", got)
 		}
 	})
+}
+
+// next is another boot of an author's node, which says what it follows.
+func (a *author) next(counter, random uint64, previous string, size int, root [32]byte) *author {
+	n := *a
+	n.boot, n.entries = audit.BootID(counter, random), nil
+	hash := tlog.Hash(root)
+	r := &audit.Record{Kind: audit.KindBoot, Boot: &audit.BootRecord{Tenant: tenant, Node: a.node, Boot: n.boot, Previous: previous, PreviousSize: uint64(size), PreviousRoot: &hash}}
+	body, err := r.Body()
+	must(a.t.(*testing.T), err)
+	n.entries = []audit.Entry{{Leaf: audit.AppendLeaf(nil, body, 1)}}
+	return &n
+}
+
+// A boot that does not follow what the region has of its node - its journal was
+// set back, or two write in its name - is evidence, and another one goes on.
+func TestFutureBootIsEvidence(t *testing.T) {
+	type boots = map[string]func(first *author) *author
+	for name, bad := range (boots{
+		"the boot before ended earlier": func(a *author) *author { return a.next(2, 1, a.boot, 15, mustRoot(a, 15)) },
+		"it ended with another tree":    func(a *author) *author { return a.next(2, 1, a.boot, 20, mustRoot(a, 19)) },
+		"it follows itself":             func(a *author) *author { return a.next(2, 1, audit.BootID(2, 1), 20, mustRoot(a, 20)) },
+		"its counter is too low":        func(a *author) *author { return a.next(1, 1, a.boot, 20, mustRoot(a, 20)) },
+		"it is a second first boot":     func(a *author) *author { return a.next(5, 1, "", 0, [32]byte{}) },
+	}) {
+		t.Run(name, func(t *testing.T) {
+			p := newPlace(t)
+			a := newAuthor(t, p.keys, "e1")
+			l, stop := p.start()
+			p.ship(a.node, a.boot, a.frame(1, 20))
+			p.cosigned(l, a, 20)
+			b := bad(a)
+			p.ship(b.node, b.boot, b.frame(1, 10), b.frame(11, 20))
+			until(t, "evidence", func() bool { return l.Status().Evidence >= 2 })
+			if got := p.evidence(); got != "future-boot quarantined" {
+				t.Fatal(got)
+			}
+			stop()
+			l, _ = p.start()
+			p.ship(b.node, b.boot, b.frame(21, 30))
+			until(t, "evidence", func() bool { return l.Status().Evidence >= 3 })
+			good := a.next(3, 1, a.boot, 20, mustRoot(a, 20))
+			p.ship(good.node, good.boot, good.frame(1, 10))
+			p.cosigned(l, good, 10)
+			if n := l.Status().Records; n != 30 {
+				t.Fatalf("%d records", n)
+			}
+		})
+	}
+	t.Run("it grows after the next one began", func(t *testing.T) {
+		p := newPlace(t)
+		a := newAuthor(t, p.keys, "e1")
+		l, _ := p.start()
+		p.ship(a.node, a.boot, a.frame(1, 20))
+		b := a.next(2, 1, a.boot, 20, mustRoot(a, 20))
+		p.ship(b.node, b.boot, b.frame(1, 10))
+		p.cosigned(l, b, 10)
+		p.ship(a.node, a.boot, a.frame(21, 30))
+		until(t, "evidence", func() bool { return p.evidence() == string(fork) })
+		for _, s := range l.Status().Boots {
+			if s.Boot == a.boot && s.String() != "complete to 20; forked" {
+				t.Fatal(s.String())
+			}
+		}
+	})
+}
+
+// A node that sends nothing but junk fills no disk and keeps nobody back.
+func TestFloodIsBounded(t *testing.T) {
+	p := newPlace(t)
+	a, mallory := newAuthor(t, p.keys, "e1"), newAuthor(t, p.keys, "mallory")
+	l, _ := p.start()
+	const flood = 3 * perNodeKept
+	for i := range flood {
+		p.ship(mallory.node, mallory.boot, fmt.Append(nil, "junk ", i))
+	}
+	p.ship(mallory.node, mallory.boot, make([]byte, 900<<10))
+	p.ship(a.node, a.boot, a.frame(1, 10))
+	p.cosigned(l, a, 10)
+	until(t, "counted", func() bool { return l.Status().Evidence == flood+1 })
+	if n := len(strings.Fields(p.evidence())); n != perNodeKept {
+		t.Fatalf("%d pieces of evidence are kept", n)
+	}
+	p.ship(a.node, a.boot, make([]byte, 900<<10)) // another node's is still kept, not as long
+	until(t, "counted", func() bool { return l.Status().Evidence == flood+2 })
+	err := filepath.Walk(filepath.Join(p.dir, evidenceDir), func(path string, info os.FileInfo, err error) error {
+		if err == nil && info.Mode().IsRegular() && info.Size() > keptGarbage {
+			t.Errorf("%s: %d bytes", path, info.Size())
+		}
+		return err
+	})
+	must(t, err)
+	if n := len(strings.Fields(p.evidence())); n != perNodeKept+1 {
+		t.Fatalf("%d pieces of evidence are kept", n)
+	}
 }
 
 func TestShippedAgainChangesNothing(t *testing.T) {

@@ -286,31 +286,80 @@ func TestDamagedArchiveIsRepairedFromPeers(t *testing.T) {
 	p.verifies(100)
 }
 
-// Nobody has what is gone: the range is named, and what comes after goes on.
+// Nobody has what is gone: the ranges are named, and what comes after goes on.
 func TestLossIsNamedAndDoesNotStopTheBoot(t *testing.T) {
 	p := newPlace(t)
 	a := newAuthor(t, p.keys, "e1")
 	l, _ := p.startServer(0, leads)
-	p.ship(a.node, a.boot, a.frame(1, 10), a.frame(11, 20), a.frame(21, 30))
-	p.cosigned(l, a, 30)
+	for n := 1; n <= 70; n += 10 {
+		p.ship(a.node, a.boot, a.frame(n, n+9))
+	}
+	p.cosigned(l, a, 70)
 	p.purge(a)
-	must(t, os.Remove(filepath.Join(p.dir, nodesDir, a.node, a.boot, span{11, 20}.file())))
+	for _, s := range []span{{11, 20}, {31, 40}, {41, 50}} {
+		must(t, os.Remove(filepath.Join(p.dir, nodesDir, a.node, a.boot, s.file())))
+	}
 	l.Scrub(t.Context(), 0)
-	p.ship(a.node, a.boot, a.frame(31, 40))
-	p.receipt(a, 40)
+	p.ship(a.node, a.boot, a.frame(71, 80))
+	p.receipt(a, 80)
 	until(t, "named", func() bool {
-		return l.Status().Boots[0].String() == "complete to 10; missing [[11,20]], which no server has; after 40 unknown"
+		return l.Status().Boots[0].String() == "complete to 10; missing [[11,20] [31,50]], which no server has; after 80 unknown"
 	})
-	if r := p.report(); r.Verdict != audit.VerdictGap || fmt.Sprint(r.Nodes[0].Boots[0].Gaps) != "[[11,20]]" {
+	if r := p.report(); r.Verdict != audit.VerdictGap || fmt.Sprint(r.Nodes[0].Boots[0].Gaps) != "[[11,20] [31,50]]" {
 		t.Fatalf("%+v", r)
 	}
 	held, lacking := l.Lacking(a.node, a.boot)
 	if held != 10 || !lacking {
 		t.Fatalf("%d, %v", held, lacking)
 	}
-	p.ship(a.node, a.boot, a.frame(5, 25)) // the node still had it
+	p.ship(a.node, a.boot, a.frame(5, 20), a.frame(25, 45), a.frame(41, 65)) // the node still had it
 	until(t, "whole again", func() bool { return p.report().Verdict == audit.VerdictComplete })
-	p.verifies(40)
+	p.verifies(80)
+	if got := l.Status(); got.Evidence > 0 || len(got.Boots[0].Missing) > 0 {
+		t.Fatalf("%+v", got)
+	}
+}
+
+// What fills a hole must be what the region signed for.
+func TestHoleIsNotFilledWithAnotherHistory(t *testing.T) {
+	for name, at := range map[string]span{"begins otherwise": {5, 20}, "ends otherwise": {11, 20}, "goes on otherwise": {11, 25}, "at the end": {61, 70}} {
+		t.Run(name, func(t *testing.T) {
+			p := newPlace(t)
+			a := newAuthor(t, p.keys, "e1")
+			l, _ := p.startServer(0, leads)
+			for n := 1; n <= 70; n += 10 {
+				p.ship(a.node, a.boot, a.frame(n, n+9))
+			}
+			p.cosigned(l, a, 70)
+			p.purge(a)
+			hole := span{11, 20}
+			lie := a.fork(15)
+			if name == "begins otherwise" {
+				lie = a.fork(8)
+			}
+			if name == "at the end" {
+				hole, lie = span{61, 70}, a.fork(65)
+				p.drop("REC_" + tenant)
+			}
+			must(t, os.Remove(filepath.Join(p.dir, nodesDir, a.node, a.boot, hole.file())))
+			l.Scrub(t.Context(), 0)
+			p.ship(a.node, a.boot, lie.frame(int(at.first), int(at.last)))
+			until(t, "evidence", func() bool { return p.evidence() == string(fork) })
+			if r := p.report(); r.Verdict != audit.VerdictGap {
+				t.Fatalf("%+v", r)
+			}
+		})
+	}
+}
+
+// drop deletes a stream and makes it anew.
+func (p *place) drop(stream string) {
+	p.t.Helper()
+	a, err := p.region.Conn.Ask(p.t.Context(), "$JS."+p.name+".API.STREAM.DELETE."+stream, "", nil)
+	if err != nil || !strings.Contains(string(a.Data), `"success":true`) {
+		p.t.Fatalf("%v, %s", err, a.Data)
+	}
+	must(p.t, p.region.Create(p.t.Context()))
 }
 
 // The stream keeps what a server misses, and of everything else the last batch.
@@ -365,4 +414,47 @@ func TestSweepKeepsFencesAndWhatIsMissed(t *testing.T) {
 	if last, err := audit.DecodeBatch(m.Data); err != nil || last.Last() != 100 {
 		t.Fatalf("the fence is %v, %v", last, err)
 	}
+}
+
+// One of three is not most: what only the server that leads has archived stays.
+func TestSweepWaitsForMostServers(t *testing.T) {
+	p := newPlace(t)
+	a := newAuthor(t, p.keys, "e1")
+	l, _ := p.startServer(0, leads)
+	var swept atomic.Int64
+	s := &jetstream.Sweeper{
+		Region: p.region, Server: "s0", Servers: 3, Every: 10 * time.Millisecond, Leading: func() bool { swept.Add(1); return true }, Log: l.cfg.Log,
+		Kept: func() (string, []string) { at, _ := l.Kept(); return at, nil },
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { defer close(done); s.Run(ctx) }()
+	defer func() { cancel(); <-done }()
+	p.ship(a.node, a.boot, a.frame(1, 10), a.frame(11, 20), a.frame(21, 30))
+	p.cosigned(l, a, 30)
+	from := swept.Load()
+	until(t, "ten sweeps", func() bool { return swept.Load() > from+10 })
+	if _, err := p.region.Conn.Stream("ra", "REC_"+tenant).Next(t.Context(), 1, "hf."+tenant+".ra.rec."+a.node+"."+a.boot); err != nil {
+		t.Fatal(err)
+	}
+	m, err := p.region.Conn.Stream("ra", "REC_"+tenant).Next(t.Context(), 1, "hf."+tenant+".ra.rec."+a.node+"."+a.boot)
+	if err != nil || m.Seq != 1 {
+		t.Fatalf("the first message left is %d, %v", m.Seq, err)
+	}
+}
+
+// Receipts that somebody deleted come back, without any record coming.
+func TestReceiptsComeBack(t *testing.T) {
+	p := newPlace(t)
+	a := newAuthor(t, p.keys, "e1")
+	l, _ := p.startServer(0, leads)
+	p.ship(a.node, a.boot, a.frame(1, 10))
+	p.receipt(a, 10)
+	p.cosigned(l, a, 10)
+	p.drop("RCPT_" + tenant)
+	if _, ok := p.lastReceipt(a); ok {
+		t.Fatal("a receipt outlived its stream")
+	}
+	l.Resign() // as the hub does when it has made a stream anew
+	p.receipt(a, 10)
 }
