@@ -82,6 +82,9 @@ type Config struct {
 	// when its level changes. It may append, and must return before Close is called.
 	SpaceInterval time.Duration
 	OnSpace       func(Space)
+
+	// window is audit.WindowRecords, or fewer in tests: Trim ends between windows.
+	window uint64
 }
 
 // A Boot is what a journal holds of one boot.
@@ -175,6 +178,7 @@ func (cfg *Config) validate() error {
 	cfg.CheckpointInterval = cmp.Or(cfg.CheckpointInterval, time.Second)
 	cfg.IdleInterval = cmp.Or(cfg.IdleInterval, 30*time.Second)
 	cfg.ScanBytes = cmp.Or(cfg.ScanBytes, 64<<20)
+	cfg.window = cmp.Or(cfg.window, audit.WindowRecords)
 	cfg.LowBytes = cmp.Or(cfg.LowBytes, 16*cfg.SegmentBytes)
 	cfg.ReserveBytes = cmp.Or(cfg.ReserveBytes, 8<<20)
 	cfg.SpaceInterval = cmp.Or(cfg.SpaceInterval, time.Second)
