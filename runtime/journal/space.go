@@ -169,7 +169,14 @@ func (o *output) roomy(tree *audit.Frontier, before predecessor) error {
 }
 
 func (o *output) createWhole(tree *audit.Frontier, before predecessor) error {
-	if s := o.cfg.space(); !s.room(o.cfg.SegmentBytes) {
+	s := Space{Free: -1}
+	if free, err := o.cfg.FS.Free(o.cfg.Dir); err == nil {
+		s.Free = free
+	}
+	if o.cfg.QuotaBytes > 0 {
+		s = o.cfg.space()
+	}
+	if !s.room(o.cfg.SegmentBytes) {
 		return fmt.Errorf("%w: %d bytes are free, %d of %d used", ErrFull, s.Free, s.Used, s.Quota)
 	}
 	return o.create(tree, before, o.cfg.SegmentBytes)

@@ -145,7 +145,7 @@ func TestFullDisk(t *testing.T) {
 
 func TestQuota(t *testing.T) {
 	b, told := spaceBench(t)
-	b.cfg.QuotaBytes, b.cfg.LowBytes, b.cfg.window = 300<<10, 1, 1
+	b.cfg.QuotaBytes, b.cfg.LowBytes, b.cfg.window = 3<<20, 1, 1
 	b.cfg.FS = unsyncedFS{}
 	b.filledUp(told, func(j *Journal) {
 		first := j.Boots()[0]
