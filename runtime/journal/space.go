@@ -128,8 +128,9 @@ func (j *Journal) watchSpace() {
 	defer tick.Stop()
 	told := SpaceEnough
 	for {
+		full := j.Full() // before the room is looked at: afterwards it may be about to be taken
 		s := j.cfg.space()
-		if j.Full() && s.room(2*j.cfg.SegmentBytes+max(0, j.cfg.ReserveBytes)) {
+		if full && s.room(2*j.cfg.SegmentBytes+max(0, j.cfg.ReserveBytes)) {
 			if err := j.cfg.reserve(); err == nil {
 				j.out.full.Store(false)
 			}
