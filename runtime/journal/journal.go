@@ -25,6 +25,7 @@ import (
 
 	"github.com/holdfast-policy/holdfast/sdk/audit"
 	"github.com/holdfast-policy/holdfast/sdk/policy"
+	"github.com/holdfast-policy/holdfast/sdk/wire"
 )
 
 // Errors that callers branch on.
@@ -58,6 +59,9 @@ type Config struct {
 	Former []note.Verifier
 	// Secret is the id of the tenant secret that the keys of parts derive from.
 	Secret string
+	// Heartbeat returns the digest of the envelope of the last heartbeat that the
+	// node heard, for its checkpoints; nil means that it hears none.
+	Heartbeat func() wire.Digest
 	// FS is the seam for failing disks; nil means the operating system's.
 	FS FS
 	// Now is the wall clock; nil means time.Now.
@@ -173,6 +177,9 @@ func (cfg *Config) validate() error {
 	}
 	if cfg.FS == nil {
 		cfg.FS = osFS{}
+	}
+	if cfg.Heartbeat == nil {
+		cfg.Heartbeat = func() (none wire.Digest) { return none }
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
@@ -292,7 +299,7 @@ func (j *Journal) Append(ctx context.Context, r *audit.Record, class policy.Dura
 	if err := ctx.Err(); err != nil {
 		return audit.Ref{}, err
 	}
-	if r.Kind == audit.KindDecision && j.Full() {
+	if (r.Kind == audit.KindDecision || r.Kind == audit.KindResult) && j.Full() {
 		return audit.Ref{}, ErrFull
 	}
 	body, err := r.Body()

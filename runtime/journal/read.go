@@ -138,7 +138,7 @@ func (cfg *Config) sign(b *audit.Batch, tree *audit.Frontier) error {
 }
 
 func (cfg *Config) checkpoint(boot string, tree *audit.Frontier) ([]byte, error) {
-	c := audit.Checkpoint{Tenant: cfg.Tenant, Node: cfg.Node, Boot: boot, Size: tree.Size(), Root: tree.Root(), Time: cfg.Now().UnixNano()}
+	c := audit.Checkpoint{Tenant: cfg.Tenant, Node: cfg.Node, Boot: boot, Size: tree.Size(), Root: tree.Root(), Time: cfg.Now().UnixNano(), Heartbeat: cfg.Heartbeat()}
 	msg, err := c.Sign(cfg.Key)
 	if err != nil {
 		return nil, fmt.Errorf("sign checkpoint %s: %w", c.Origin(), err)
