@@ -99,7 +99,11 @@ func exportJournal(w *audit.ExportWriter, home, tenant, node string) error {
 		return fmt.Errorf("log key: %w", err)
 	}
 	var err error
-	if cfg.Key, _, err = journal.LoadOrCreateKey(edge.KeyFile(home), audit.NodeKeyName(tenant, node)); err != nil {
+	var vkey string
+	if cfg.Key, vkey, err = journal.LoadKey(edge.KeyFile(home), audit.NodeKeyName(tenant, node)); err != nil {
+		return err
+	}
+	if cfg.Former, err = journal.FormerKeys(edge.FormerKeysFile(home), vkey); err != nil {
 		return err
 	}
 	return journal.Export(cfg, w)

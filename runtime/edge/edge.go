@@ -54,6 +54,10 @@ type Config struct {
 	Source loader.Source
 	// JournalFS is the seam for failing disks; nil means the operating system's.
 	JournalFS journal.FS
+	// JournalQuota bounds what the journal takes of the disk, in bytes; 0 is no
+	// bound. Journal changes how it is kept otherwise: the seam for small disks.
+	JournalQuota int64
+	Journal      func(*journal.Config)
 	// Live is told of every recorded decision; nil means nobody is.
 	Live func(*audit.Record, audit.Ref)
 	// Attest is given what the node says of itself, signed with its log key: a
@@ -85,6 +89,7 @@ type Config struct {
 type Node struct {
 	cfg    Config
 	key    note.Signer
+	former []note.Verifier // that it had before
 	vkey   string
 	engine *engine.Engine
 	loader *loader.Loader
@@ -108,6 +113,8 @@ type Node struct {
 	triggers   chan trigger
 	attestNow  chan struct{}
 	binary     atomic.Pointer[wire.Digest]
+	heard      atomic.Pointer[wire.Digest] // the last heartbeat's envelope
+	notices    chan notice
 	vectorsRun atomic.Pointer[audit.VectorRun]
 
 	mu        sync.Mutex // guards what follows
@@ -123,6 +130,9 @@ type Node struct {
 	alarmed   map[string]bool
 
 	repair chan struct{}
+
+	behind   atomic.Bool // lost has something
+	counting sync.Mutex  // held while lost is recorded, over that I/O
 }
 
 // live is what is in force.
@@ -154,7 +164,7 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 	}
 	n := &Node{
 		cfg: cfg, log: cfg.Log.With("node", cfg.Name), repair: make(chan struct{}, 1), began: cfg.Now(),
-		shadowing: watch.NewQueue[beside](shadowQueue), triggers: make(chan trigger, 4), attestNow: make(chan struct{}, 1),
+		shadowing: watch.NewQueue[beside](shadowQueue), triggers: make(chan trigger, 4), attestNow: make(chan struct{}, 1), notices: make(chan notice, maxNotices),
 		alarmed: map[string]bool{}, discarded: map[string]bool{},
 	}
 	n.cfg.DurableWithin = cmp.Or(cfg.DurableWithin, defaultDurableWithin)
@@ -162,6 +172,12 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 	var err error
 	if n.key, n.vkey, err = journal.LoadOrCreateKey(KeyFile(cfg.Dir), audit.NodeKeyName(cfg.Tenant, cfg.Name)); err != nil {
 		return nil, fmt.Errorf("log key: %w", err)
+	}
+	if err := journal.NoteKey(FormerKeysFile(cfg.Dir), n.vkey); err != nil {
+		return nil, err
+	}
+	if n.former, err = journal.FormerKeys(FormerKeysFile(cfg.Dir), n.vkey); err != nil {
+		return nil, err
 	}
 	j, err := n.openJournal()
 	if err != nil {
@@ -176,6 +192,10 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 
 // KeyFile is where a node whose folder is dir keeps its log key.
 func KeyFile(dir string) string { return filepath.Join(dir, "log.key") }
+
+// FormerKeysFile is where a node whose folder is dir keeps the public forms of all
+// log keys that it had: what they signed stays its own.
+func FormerKeysFile(dir string) string { return filepath.Join(dir, "log.keys") }
 
 // JournalDir is where a node whose folder is dir keeps its journal.
 func JournalDir(dir string) string { return filepath.Join(dir, "journal") }
@@ -222,17 +242,26 @@ func (n *Node) prepare(ctx context.Context) (err error) {
 }
 
 func (n *Node) openJournal() (*journal.Journal, error) {
-	j, err := journal.Open(journal.Config{
+	cfg := journal.Config{
 		Dir: JournalDir(n.cfg.Dir), Tenant: n.cfg.Tenant, Node: n.cfg.Name,
-		Key: n.key, FS: n.cfg.JournalFS, Log: n.log,
-	})
+		Key: n.key, Former: n.former, FS: n.cfg.JournalFS, Log: n.log,
+		Heartbeat: n.lastHeartbeat, QuotaBytes: n.cfg.JournalQuota, OnSpace: n.spaceChanged, OnDamage: n.damageFound,
+	}
+	if n.cfg.Journal != nil {
+		n.cfg.Journal(&cfg)
+	}
+	j, err := journal.Open(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("journal: %w", err)
 	}
 	r := j.Report()
 	n.log.Info("boot", "boot", r.Boot, "previous", r.Previous, "torn_bytes", r.TornBytes, "damage", len(r.Damage))
 	for _, d := range r.Damage {
-		n.log.Error("journal damage", "err", d)
+		if d.Boot == r.Previous { // that of earlier boots was told of when it was found
+			n.damageFound(d)
+		} else {
+			n.log.Error("journal damage", "err", d)
+		}
 	}
 	return j, nil
 }
@@ -242,7 +271,7 @@ func (n *Node) openJournal() (*journal.Journal, error) {
 func (n *Node) Run(ctx context.Context) error {
 	var wait sync.WaitGroup
 	for _, work := range []func(context.Context){
-		n.repairJournal, n.follow, n.tick, n.stepBackTriggered, n.runShadow, n.runSecond, n.runVectors, n.attest, n.hashBinary,
+		n.repairJournal, n.follow, n.tick, n.stepBackTriggered, n.runShadow, n.runSecond, n.runVectors, n.attest, n.hashBinary, n.tellNotices,
 	} {
 		wait.Go(func() { work(ctx) })
 	}
@@ -265,7 +294,7 @@ func (n *Node) closeJournal() error {
 		_ = j.Close() // its error is the poison, or ErrClosed
 		return err
 	}
-	return errors.Join(n.recordLost(j), j.Close())
+	return errors.Join(n.recordLostNow(j), j.Close())
 }
 
 // Journal is the running journal; after a disk failure it is another one.
@@ -348,6 +377,11 @@ func (n *Node) record(l *live, p *decide.Point, a *asked) (audit.Ref, error) {
 }
 
 func (n *Node) append(l *live, rec *audit.Record, class policy.Durability) (audit.Ref, error) {
+	if n.behind.Load() { // the count of what has no record comes first
+		if err := n.recordLost(l.journal); err != nil {
+			return audit.Ref{}, err
+		}
+	}
 	ref, err := l.journal.Append(context.Background(), rec, class)
 	if err == nil && n.cfg.Live != nil {
 		n.cfg.Live(rec, ref)

@@ -33,6 +33,7 @@ func (n *Node) unrecordedDecision(p *decide.Point, d policy.Decision, cause erro
 	}
 	n.lost.count++
 	n.lost.to = now
+	n.behind.Store(true)
 	n.mu.Unlock()
 	select {
 	case n.repair <- struct{}{}:
@@ -107,8 +108,19 @@ func (n *Node) resume(j *journal.Journal, old *live) (*live, error) {
 	return next, err
 }
 
-// recordLost writes how many answers have no record, if there are any.
+// recordLost writes how many answers have no record, if there are any: when it
+// returns nil, that record comes before any that is appended later. On a full disk
+// it waits for room, so that one record counts them all.
 func (n *Node) recordLost(j *journal.Journal) error {
+	if j.Full() {
+		return nil
+	}
+	return n.recordLostNow(j)
+}
+
+func (n *Node) recordLostNow(j *journal.Journal) error {
+	n.counting.Lock()
+	defer n.counting.Unlock()
 	lost := n.takeLost()
 	if lost.count == 0 {
 		return nil
@@ -118,8 +130,12 @@ func (n *Node) recordLost(j *journal.Journal) error {
 	}}, policy.Synced)
 	if err != nil {
 		n.giveBack(lost)
+		return err
 	}
-	return err
+	n.mu.Lock()
+	n.behind.Store(n.lost.count > 0)
+	n.mu.Unlock()
+	return nil
 }
 
 func (n *Node) takeLost() unrecorded {

@@ -239,6 +239,8 @@ func (n *Node) takeHeartbeat(env []byte) {
 	n.stop.dirty = true
 	due := now.Sub(n.stop.saved) >= saveHeardEvery
 	n.stop.hearing.Unlock()
+	heard := wire.Sum(env)
+	n.heard.Store(&heard)
 	n.count.heartbeats.Add(1)
 	n.count.killsBehind.Store(h.Kills != n.stop.set.Digest())
 	if due {

@@ -263,7 +263,7 @@ type output struct {
 	file    File
 	off     int64
 	size    int64 // at which another segment begins
-	// full: decisions are refused; filled is marked when that begins.
+	// full: decisions are refused; filled is marked when room was taken.
 	full   atomic.Bool
 	filled chan struct{}
 }
@@ -271,12 +271,13 @@ type output struct {
 // begin creates the boot's folder and its first segment.
 func (o *output) begin(cfg *Config, boot bootDir, full bool) error {
 	o.cfg, o.boot, o.filled = cfg, boot, make(chan struct{}, 1)
-	o.full.Store(full)
 	if !full {
-		if err := cfg.reserve(); err != nil {
-			cfg.Log.Warn("journal has no reserve", "error", err)
+		err := cfg.reserve()
+		if full = isFull(err); err != nil && !full {
+			return err
 		}
 	}
+	o.full.Store(full)
 	if err := cfg.FS.Mkdir(boot.path, 0o700); err != nil {
 		return err
 	}

@@ -25,6 +25,7 @@ import (
 
 	"github.com/holdfast-policy/holdfast/sdk/audit"
 	"github.com/holdfast-policy/holdfast/sdk/policy"
+	"github.com/holdfast-policy/holdfast/sdk/wire"
 )
 
 // Errors that callers branch on.
@@ -58,6 +59,9 @@ type Config struct {
 	Former []note.Verifier
 	// Secret is the id of the tenant secret that the keys of parts derive from.
 	Secret string
+	// Heartbeat returns the digest of the envelope of the last heartbeat that the
+	// node heard, for its checkpoints; nil means that it hears none.
+	Heartbeat func() wire.Digest
 	// FS is the seam for failing disks; nil means the operating system's.
 	FS FS
 	// Now is the wall clock; nil means time.Now.
@@ -82,6 +86,16 @@ type Config struct {
 	// when its level changes. It may append, and must return before Close is called.
 	SpaceInterval time.Duration
 	OnSpace       func(Space)
+	// ScrubBytes is how many bytes a second are read again in the background; 0
+	// means 8 MiB, a negative value none. ScrubPause is the time between two passes,
+	// 0 means an hour. OnDamage is told of what Scrub finds; it may append, and must
+	// return before Close is called.
+	ScrubBytes int64
+	ScrubPause time.Duration
+	OnDamage   func(*Damage)
+
+	// window is audit.WindowRecords, or fewer in tests: Trim ends between windows.
+	window uint64
 }
 
 // A Boot is what a journal holds of one boot.
@@ -126,9 +140,9 @@ type Journal struct {
 	writer chan struct{} // closed when the writer has ended
 	commit chan struct{} // holds one token while somebody commits
 	signer chan struct{} // closed when the checkpointer has ended
-	// closed when the one that looks at the room has ended
-	watcher chan struct{}
-	out     output // of whoever holds the token
+	// closed when the one that looks at the room has ended, and the scrub
+	watcher, scrubber chan struct{}
+	out               output // of whoever holds the token
 
 	mu      sync.Mutex
 	past    []pastBoot
@@ -164,6 +178,9 @@ func (cfg *Config) validate() error {
 	if cfg.FS == nil {
 		cfg.FS = osFS{}
 	}
+	if cfg.Heartbeat == nil {
+		cfg.Heartbeat = func() (none wire.Digest) { return none }
+	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
@@ -175,6 +192,9 @@ func (cfg *Config) validate() error {
 	cfg.CheckpointInterval = cmp.Or(cfg.CheckpointInterval, time.Second)
 	cfg.IdleInterval = cmp.Or(cfg.IdleInterval, 30*time.Second)
 	cfg.ScanBytes = cmp.Or(cfg.ScanBytes, 64<<20)
+	cfg.ScrubBytes = cmp.Or(cfg.ScrubBytes, 8<<20)
+	cfg.ScrubPause = cmp.Or(cfg.ScrubPause, time.Hour)
+	cfg.window = cmp.Or(cfg.window, audit.WindowRecords)
 	cfg.LowBytes = cmp.Or(cfg.LowBytes, 16*cfg.SegmentBytes)
 	cfg.ReserveBytes = cmp.Or(cfg.ReserveBytes, 8<<20)
 	cfg.SpaceInterval = cmp.Or(cfg.SpaceInterval, time.Second)
@@ -227,7 +247,7 @@ func begin(cfg Config, unlock func() error, full bool) (*Journal, error) {
 	j := &Journal{
 		cfg: cfg, boot: boot, past: past, report: reportOf(boot, past), unlock: unlock,
 		wake: make(chan struct{}, 1), due: make(chan struct{}, 1), stop: make(chan struct{}),
-		writer: make(chan struct{}), signer: make(chan struct{}), watcher: make(chan struct{}), commit: make(chan struct{}, 1),
+		writer: make(chan struct{}), signer: make(chan struct{}), watcher: make(chan struct{}), scrubber: make(chan struct{}), commit: make(chan struct{}, 1),
 		next: 1, changed: make(chan struct{}),
 	}
 	if err := j.out.begin(&j.cfg, boot, full); err != nil {
@@ -236,6 +256,7 @@ func begin(cfg Config, unlock func() error, full bool) (*Journal, error) {
 	go j.write()
 	go j.signDue()
 	go j.watchSpace()
+	go j.scrubAlways()
 	if err := j.first(); err != nil {
 		return nil, errors.Join(fmt.Errorf("begin boot %s: %w", boot.id, err), j.end())
 	}
@@ -278,7 +299,7 @@ func (j *Journal) Append(ctx context.Context, r *audit.Record, class policy.Dura
 	if err := ctx.Err(); err != nil {
 		return audit.Ref{}, err
 	}
-	if r.Kind == audit.KindDecision && j.Full() {
+	if (r.Kind == audit.KindDecision || r.Kind == audit.KindResult) && j.Full() {
 		return audit.Ref{}, ErrFull
 	}
 	body, err := r.Body()
@@ -493,6 +514,7 @@ func (j *Journal) end() error {
 	<-j.writer
 	<-j.signer
 	<-j.watcher
+	<-j.scrubber
 	_, err := j.Checkpoint()
 	if poison := j.Poisoned(); poison != nil {
 		err = poison

@@ -81,6 +81,7 @@ func (b *bench) crash(j *Journal) {
 	<-j.writer
 	<-j.signer
 	<-j.watcher
+	<-j.scrubber
 	if err := errors.Join(j.out.file.Close(), j.unlock()); err != nil {
 		b.t.Fatal(err)
 	}

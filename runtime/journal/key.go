@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/mod/sumdb/note"
@@ -56,6 +57,68 @@ func parseKey(path, name, secret, vkey string) (note.Signer, string, error) {
 		return nil, "", fmt.Errorf("log key %s: holds the key %q, not %q", path, key.Name(), name)
 	}
 	return key, vkey, nil
+}
+
+// FormerKeys returns the log keys that a node had before the one in use, from the
+// file that NoteKey keeps. Without the file there were none.
+func FormerKeys(path, vkey string) (former []note.Verifier, err error) {
+	lines, err := readKeys(path)
+	for _, line := range lines {
+		if line == vkey {
+			continue
+		}
+		v, err := note.NewVerifier(line)
+		if err != nil {
+			return nil, fmt.Errorf("former log keys %s: %w", path, err)
+		}
+		former = append(former, v)
+	}
+	return former, err
+}
+
+// NoteKey adds the public form of a node's log key to the file path, one a line,
+// if it is not there: what a key signed stays the node's after it was replaced.
+func NoteKey(path, vkey string) error {
+	lines, err := readKeys(path)
+	if err != nil || slices.Contains(lines, vkey) {
+		return err
+	}
+	if err := replaceFile(osFS{}, path, []byte(strings.Join(append(lines, vkey), "\n")+"\n")); err != nil {
+		return fmt.Errorf("former log keys: %w", err)
+	}
+	return nil
+}
+
+func readKeys(path string) ([]string, error) {
+	text, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("former log keys: %w", err)
+	}
+	return strings.Fields(string(text)), nil
+}
+
+// ReplaceKey makes a new log key of that name in the file path, in the place of
+// the one that is there, which it notes in the file former. It returns the public
+// form of the new one, which the node signs with from its next start on.
+func ReplaceKey(path, former, name string) (vkey string, err error) {
+	_, old, err := LoadKey(path, name)
+	if err == nil {
+		err = NoteKey(former, old)
+	}
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return "", err
+	}
+	next := path + ".next"
+	if err := os.Remove(next); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return "", fmt.Errorf("log key: %w", err)
+	}
+	if _, vkey, err = createKey(next, name); err != nil {
+		return "", err
+	}
+	if err := errors.Join(os.Rename(next, path), osFS{}.SyncDir(filepath.Dir(path))); err != nil {
+		return "", fmt.Errorf("log key: %w", err)
+	}
+	return vkey, nil
 }
 
 func createKey(path, name string) (note.Signer, string, error) {

@@ -38,7 +38,7 @@ func newPowerless(t *testing.T, seed uint64) *powerless {
 	b := newBench(t)
 	b.cfg.SegmentBytes = 4 << 10
 	b.cfg.CheckpointRecords, b.cfg.CheckpointInterval = 7, time.Hour
-	b.cfg.ReserveBytes = -1
+	b.cfg.ReserveBytes, b.cfg.ScrubBytes, b.cfg.window = -1, -1, 3
 	rng := rand.New(rand.NewPCG(seed, 7))
 	if rng.IntN(2) == 0 {
 		b.cfg.ScanBytes = 1

@@ -138,7 +138,7 @@ func (cfg *Config) sign(b *audit.Batch, tree *audit.Frontier) error {
 }
 
 func (cfg *Config) checkpoint(boot string, tree *audit.Frontier) ([]byte, error) {
-	c := audit.Checkpoint{Tenant: cfg.Tenant, Node: cfg.Node, Boot: boot, Size: tree.Size(), Root: tree.Root(), Time: cfg.Now().UnixNano()}
+	c := audit.Checkpoint{Tenant: cfg.Tenant, Node: cfg.Node, Boot: boot, Size: tree.Size(), Root: tree.Root(), Time: cfg.Now().UnixNano(), Heartbeat: cfg.Heartbeat()}
 	msg, err := c.Sign(cfg.Key)
 	if err != nil {
 		return nil, fmt.Errorf("sign checkpoint %s: %w", c.Origin(), err)
@@ -267,11 +267,11 @@ func (cfg *Config) exportScanned(w *audit.ExportWriter, b bootDir, live bool) er
 	if err != nil {
 		return err
 	}
-	state := bootState{size: s.intact(), trimmed: t.through}
+	state := bootState{size: s.intact(), trimmed: cfg.trimmed(t, s.intact())}
 	state.lost = within(t.through, merge(s.found(), append(b.marked(), collect(badHead, badTrim)...)))
 	switch {
 	case live && (c == nil || c.Size > state.size):
-		state.size = t.through
+		state.size = state.trimmed
 	case live:
 		state.size, state.lost = c.Size, within(t.through, merge(s.holes, b.marked()))
 	case s.damage == nil && (c == nil || c.Size < state.size):

@@ -87,7 +87,8 @@ func (cfg *Config) recover(b bootDir) (p pastBoot, void bool, err error) {
 		badHead.From, s.damage, badHead = 1, badHead, nil // there is a checkpoint, so there was a record
 	}
 	marked := b.marked()
-	p.size, p.trimmed = s.intact(), t.through
+	p.size = s.intact()
+	p.trimmed = cfg.trimmed(t, p.size)
 	p.lost = within(t.through, merge(s.found(), append(marked, collect(badHead, badTrim)...)))
 	if s.damage == nil {
 		p.torn = uint64(s.torn)
@@ -238,7 +239,8 @@ func (cfg *Config) known(b bootDir) (pastBoot, error) {
 		p.lost = append(p.lost, d)
 	}
 	t, badTrim := b.trimState()
-	p.trimmed, p.size = t.through, max(p.size, t.through)
+	p.size = max(p.size, t.through)
+	p.trimmed = cfg.trimmed(t, p.size)
 	p.lost = within(t.through, append(p.lost, collect(badHead, badTrim)...))
 	if err := b.removeTrimmed(t); err != nil {
 		return p, err

@@ -47,7 +47,7 @@ type Space struct {
 // Space returns how much room there is now.
 func (j *Journal) Space() Space {
 	s := j.cfg.space()
-	s.Level = j.level(s)
+	s.Level = j.level(s, SpaceEnough)
 	return s
 }
 
@@ -65,11 +65,17 @@ func (cfg *Config) space() Space {
 	return s
 }
 
-func (j *Journal) level(s Space) SpaceLevel {
+// level judges s. What was low must have a quarter more room to be enough again,
+// so that a level is not told of again and again.
+func (j *Journal) level(s Space, was SpaceLevel) SpaceLevel {
+	low, most := j.cfg.LowBytes, s.Quota/100*80
+	if was != SpaceEnough {
+		low, most = low/4*5, s.Quota/100*75
+	}
 	switch {
 	case j.Full():
 		return SpaceFull
-	case s.Free >= 0 && s.Free < j.cfg.LowBytes || s.Quota > 0 && s.Used > s.Quota/5*4:
+	case s.Free >= 0 && s.Free < low || s.Quota > 0 && s.Used > most:
 		return SpaceLow
 	}
 	return SpaceEnough
@@ -122,13 +128,14 @@ func (j *Journal) watchSpace() {
 	defer tick.Stop()
 	told := SpaceEnough
 	for {
+		full := j.Full() // before the room is looked at: afterwards it may be about to be taken
 		s := j.cfg.space()
-		if j.Full() && s.room(2*j.cfg.SegmentBytes+max(0, j.cfg.ReserveBytes)) {
+		if full && s.room(2*j.cfg.SegmentBytes+max(0, j.cfg.ReserveBytes)) {
 			if err := j.cfg.reserve(); err == nil {
 				j.out.full.Store(false)
 			}
 		}
-		if s.Level = j.level(s); s.Level != told {
+		if s.Level = j.level(s, told); s.Level != told {
 			told = s.Level
 			j.cfg.Log.Warn("journal space", "level", s.Level.String(), "free", s.Free, "used", s.Used, "quota", s.Quota)
 			if j.cfg.OnSpace != nil {
@@ -147,22 +154,31 @@ func (j *Journal) watchSpace() {
 // roomy creates the segment behind the tree at its full size, or where there is
 // no room gives up the reserve for a small one, and decisions with it.
 func (o *output) roomy(tree *audit.Frontier, before predecessor) error {
+	defer signal(o.filled)
 	if !o.full.Load() {
-		err := error(nil)
-		if s := o.cfg.space(); !s.room(o.cfg.SegmentBytes) {
-			err = fmt.Errorf("%w: %d bytes are free, %d of %d used", ErrFull, s.Free, s.Used, s.Quota)
-		} else {
-			err = o.create(tree, before, o.cfg.SegmentBytes)
-		}
+		err := o.createWhole(tree, before)
 		if err == nil || !isFull(err) {
 			return err
 		}
 		o.cfg.Log.Error("journal has no room for another segment", "boot", o.boot.id, "error", err)
 		o.full.Store(true)
-		signal(o.filled)
 	}
 	if err := o.cfg.release(); err != nil {
 		return err
 	}
 	return o.create(tree, before, o.cfg.smallSegment())
+}
+
+func (o *output) createWhole(tree *audit.Frontier, before predecessor) error {
+	s := Space{Free: -1}
+	if free, err := o.cfg.FS.Free(o.cfg.Dir); err == nil {
+		s.Free = free
+	}
+	if o.cfg.QuotaBytes > 0 {
+		s = o.cfg.space()
+	}
+	if !s.room(o.cfg.SegmentBytes) {
+		return fmt.Errorf("%w: %d bytes are free, %d of %d used", ErrFull, s.Free, s.Used, s.Quota)
+	}
+	return o.create(tree, before, o.cfg.SegmentBytes)
 }

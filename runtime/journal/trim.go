@@ -101,8 +101,9 @@ func (b bootDir) removeTrimmed(t trimState) error {
 	return b.fs.SyncDir(b.path)
 }
 
-// Trim gives up records of a boot up to through: whole segments, and never the
-// one that is being written, so that less may go than is asked for; see
+// Trim gives up records of a boot up to through: whole segments, never the one
+// that is being written, and none of a window (see audit.Window) of which records
+// stay, because they may share its blobs. Less may go than is asked for; see
 // Boot.TrimmedThrough. Whether the regions have them is the caller's business.
 // What remains of the boot - its checkpoint, and the tree of what was trimmed -
 // still proves itself. After an error, as after a crash, calling it again or
@@ -121,6 +122,9 @@ func (j *Journal) Trim(boot string, through uint64) error {
 	if bad != nil {
 		return bad
 	}
+	if through < state.size || boot == j.boot.id {
+		through -= through % j.cfg.window
+	}
 	next, err := b.trimPoint(through, state.size, boot == j.boot.id || state.cut(), t)
 	if err != nil {
 		return fmt.Errorf("trim %s: %w", boot, err)
@@ -129,9 +133,15 @@ func (j *Journal) Trim(boot string, through uint64) error {
 		if err := b.setTrimState(next); err != nil {
 			return fmt.Errorf("trim %s: %w", boot, err)
 		}
-		j.setTrimmed(boot, next.through)
+		j.setTrimmed(boot, j.cfg.trimmed(next, state.size))
 	}
 	return b.removeTrimmed(next)
+}
+
+// trimmed is the last record that counts as trimmed: a window of which some
+// records are gone is of no use.
+func (cfg *Config) trimmed(t trimState, size uint64) uint64 {
+	return min((t.through+cfg.window-1)/cfg.window*cfg.window, max(size, t.through))
 }
 
 // trimPoint returns the state after whole segments of records up to through are
@@ -189,15 +199,14 @@ func (b bootDir) trimWhole(last segment, size uint64) (trimState, error) {
 // setTrimmed has readers learn what was trimmed, before it is gone.
 func (j *Journal) setTrimmed(boot string, through uint64) {
 	j.mu.Lock()
-	if boot == j.boot.id {
-		j.running.trimmed = through
-	}
+	defer j.mu.Unlock()
+	state := &j.running
 	for i := range j.past {
 		if j.past[i].id == boot {
-			j.past[i].trimmed = through
+			state = &j.past[i].bootState
 		}
 	}
-	j.mu.Unlock()
+	state.trimmed, state.lost = through, within(through, state.lost)
 }
 
 // A Segment is one file of a boot.
