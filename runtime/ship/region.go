@@ -146,16 +146,21 @@ func (r *region) step(ctx context.Context, b journal.Boot) outcome {
 	if l.doubts(s, time.Now()) {
 		l.known = false
 	}
-	if s.Stopped || time.Now().Before(l.until) || l.known && s.Shipped >= b.Size {
+	if s.Stopped || time.Now().Before(l.until) || l.known && max(s.Shipped, b.TrimmedThrough) >= b.Size {
 		return idle
 	}
 	if !l.known {
 		return r.came(l, b.ID, r.find(ctx, l, b.ID))
 	}
-	f := r.take(l, b.ID, s.Shipped+1)
+	from := s.Shipped + 1
+	if from <= b.TrimmedThrough { // given up on the receipts of others, of whom the region gets it
+		r.shipper.cfg.Log.Warn("records that were trimmed are not shipped", "region", r.Name, "boot", b.ID, "from", from, "through", b.TrimmedThrough)
+		from = b.TrimmedThrough + 1
+	}
+	f := r.take(l, b.ID, from)
 	if f.err != nil {
 		l.err = nil
-		if !errors.Is(f.err, journal.ErrNoRecords) {
+		if !errors.Is(f.err, journal.ErrNoRecords) && !errors.Is(f.err, journal.ErrTrimmed) { // it is shipped from behind next time
 			l.err, l.until = fmt.Errorf("read %s: %w", b.ID, f.err), time.Now().Add(readRetry)
 		}
 		return idle

@@ -159,6 +159,31 @@ func (s *Shipper) reached(boot string, need Need) uint64 {
 	return reached
 }
 
+// receipted is how much of a boot n of the regions that count have counter-signed,
+// or all of them where there are fewer; 0 when none counts, and when there is
+// evidence about the boot.
+func (s *Shipper) receipted(boot string, n int) uint64 {
+	s.waiting.mu.Lock()
+	defer s.waiting.mu.Unlock()
+	n = min(n, s.counting())
+	if n < 1 || slices.ContainsFunc(s.regions, func(r *region) bool { return r.boots[boot].Stopped }) {
+		return 0
+	}
+	return s.reached(boot, Need{Cosigned: n})
+}
+
+// signers are the regions that have counter-signed the first size records.
+func (s *Shipper) signers(boot string, size uint64) (names []string) {
+	s.waiting.mu.Lock()
+	defer s.waiting.mu.Unlock()
+	for _, r := range s.regions {
+		if !r.retired && r.boots[boot].Cosigned >= size {
+			names = append(names, r.Name)
+		}
+	}
+	return names
+}
+
 // counting is the number of regions that count. The lock is held.
 func (s *Shipper) counting() (n int) {
 	for _, r := range s.regions {
