@@ -17,10 +17,10 @@ func ledgerCommand(e *env) *cobra.Command {
 		Use: "ledger", Short: "Export, verify, replay and search the records of decisions",
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			return errors.Join(errors.New("say which: export, verify or replay"), c.Usage())
+			return errors.Join(errors.New("say which: export, verify, prove, query or replay"), c.Usage())
 		},
 	}
-	c.AddCommand(exportCommand(e), verifyCommand(e), replayCommand(e))
+	c.AddCommand(exportCommand(e), verifyCommand(e), replayCommand(e), proveCommand(e), queryCommand(e))
 	return c
 }
 
