@@ -106,6 +106,9 @@ func (s *shown) print(p *printer) {
 		verdict = p.red(s.Verdict)
 	}
 	p.line("  %s at %q: subject %q, action %q, resource %q", verdict, s.Point, s.Subject, s.Action, s.Resource)
+	if s.Replay == "erased" {
+		p.line("  what was asked is not there")
+	}
 	for _, r := range s.Reasons {
 		p.line("  reason %q %q", r.Code, r.Text)
 	}
