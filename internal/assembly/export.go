@@ -116,3 +116,20 @@ func export(dir string, write func(*audit.ExportWriter) error) error {
 	}
 	return errors.Join(write(w), w.Close())
 }
+
+// Ledger is the folder of a region's ledger in a fleet that is kept in one folder;
+// "" is the first region, and the answer for a fleet without regions.
+func Ledger(l Layout, region string) (string, error) {
+	d, err := readDescription(l)
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("%s is not the folder of a fleet: %w", l.Dir, err)
+	case region == "" && len(d.Regions) == 0:
+		return "", nil
+	case region == "":
+		region = d.Regions[0]
+	case !slices.Contains(d.Regions, region):
+		return "", fmt.Errorf("no region %q; the fleet has %v", region, d.Regions)
+	}
+	return LedgerDir(l.Region(region)), nil
+}
