@@ -52,6 +52,9 @@ type Config struct {
 	Root *bundle.TrustRoot
 	// Source brings releases; nil means that only the node's own folder counts.
 	Source loader.Source
+	// Secret is the file of the tenant's secret; "" is SecretFile(Dir), which is made
+	// when it is not there: values that it masks cannot be joined with other nodes'.
+	Secret string
 	// JournalFS is the seam for failing disks; nil means the operating system's.
 	JournalFS journal.FS
 	// Live is told of every recorded decision; nil means nobody is.
@@ -86,6 +89,7 @@ type Node struct {
 	cfg    Config
 	key    note.Signer
 	vkey   string
+	secret *Secret
 	engine *engine.Engine
 	loader *loader.Loader
 	log    *slog.Logger
@@ -101,6 +105,8 @@ type Node struct {
 	began time.Time // of the monotonic clock
 	stop  stop
 	count counters
+
+	repeats *repeats
 
 	candidate  atomic.Pointer[candidate]
 	shadowing  *watch.Queue[beside]
@@ -155,13 +161,16 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 	n := &Node{
 		cfg: cfg, log: cfg.Log.With("node", cfg.Name), repair: make(chan struct{}, 1), began: cfg.Now(),
 		shadowing: watch.NewQueue[beside](shadowQueue), triggers: make(chan trigger, 4), attestNow: make(chan struct{}, 1),
-		alarmed: map[string]bool{}, discarded: map[string]bool{},
+		alarmed: map[string]bool{}, discarded: map[string]bool{}, repeats: newRepeats(),
 	}
 	n.cfg.DurableWithin = cmp.Or(cfg.DurableWithin, defaultDurableWithin)
 	n.second.queue = watch.NewQueue[beside](secondQueue)
 	var err error
 	if n.key, n.vkey, err = journal.LoadOrCreateKey(KeyFile(cfg.Dir), audit.NodeKeyName(cfg.Tenant, cfg.Name)); err != nil {
 		return nil, fmt.Errorf("log key: %w", err)
+	}
+	if n.secret, err = openSecret(&cfg); err != nil {
+		return nil, err
 	}
 	j, err := n.openJournal()
 	if err != nil {
@@ -224,7 +233,7 @@ func (n *Node) prepare(ctx context.Context) (err error) {
 func (n *Node) openJournal() (*journal.Journal, error) {
 	j, err := journal.Open(journal.Config{
 		Dir: JournalDir(n.cfg.Dir), Tenant: n.cfg.Tenant, Node: n.cfg.Name,
-		Key: n.key, FS: n.cfg.JournalFS, Log: n.log,
+		Key: n.key, Secret: n.secret.ID(), FS: n.cfg.JournalFS, Log: n.log,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("journal: %w", err)
@@ -340,7 +349,7 @@ func (n *Node) answer(l *live, point *decide.Point, a *asked) policy.Answer {
 // record writes the record of an outcome on the node's disk, as durably as the
 // point demands there.
 func (n *Node) record(l *live, p *decide.Point, a *asked) (audit.Ref, error) {
-	rec, err := newRecord(l, p, a)
+	rec, err := n.newRecord(l, p, a)
 	if err != nil {
 		return audit.Ref{}, err
 	}
