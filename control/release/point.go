@@ -66,8 +66,8 @@ func (r *reader) mask(n *yamlfile.Node, p *bundle.Point) error {
 		return err
 	case m.Path == "" || m.Action == "":
 		return r.file.Fail(n, "a mask has a path and an action")
-	case m.Path[0] != '/' || len(m.Path) < 2:
-		return r.file.Fail(n, "mask %q is not a JSON pointer to a member, such as /subject/id", m.Path)
+	case m.Check() != nil:
+		return r.file.Fail(n, "%v", m.Check())
 	case slices.ContainsFunc(p.Masks, func(other bundle.Mask) bool { return other.Path == m.Path }):
 		return r.file.Fail(n, "mask %s twice", m.Path)
 	}

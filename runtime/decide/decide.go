@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/holdfast-policy/holdfast/runtime/mask"
 	"github.com/holdfast-policy/holdfast/sdk/abi"
 	"github.com/holdfast-policy/holdfast/sdk/codec"
 	"github.com/holdfast-policy/holdfast/sdk/policy"
@@ -35,6 +36,8 @@ type Set struct {
 	Fallback bool
 	Points   map[string]*Point
 	Vectors  int // golden vectors that passed before the set came into force
+	// Masks are those of all points together, for what is asked at none of them.
+	Masks *mask.Rules
 }
 
 // PointNames returns the names of the set's points, sorted.
@@ -55,6 +58,8 @@ type Point struct {
 	// MaxInFlight and MaxRequestBytes bound what is asked; 0 is no bound.
 	MaxInFlight     uint64
 	MaxRequestBytes uint64
+	// Masks are kept out of the point's records; nil for none.
+	Masks *mask.Rules
 	// Packages are the digests of the modules' packages.
 	Packages []wire.Digest
 

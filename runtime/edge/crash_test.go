@@ -90,7 +90,9 @@ func (w *world) copyOf(dir string) string {
 	w.t.Helper()
 	to := filepath.Join(w.t.TempDir(), "node")
 	w.must(os.CopyFS(to, os.DirFS(dir)))
-	w.must(os.Chmod(edge.KeyFile(to), 0o600))
+	for _, secret := range []string{edge.KeyFile(to), edge.SecretFile(to)} {
+		w.must(os.Chmod(secret, 0o600))
+	}
 	return to
 }
 

@@ -63,7 +63,7 @@ func (n *Node) answerInstead(l *live, p *decide.Point, a *asked, of audit.Ref, m
 		Code: CodeNotDurable, Text: fmt.Sprintf("record %d met %s, not %s", of.Seq, met, p.Durability),
 	})
 	a.failure = &audit.Failure{Mode: p.OnLogFailure, Cause: causeDurability}
-	rec, err := newRecord(l, p, a)
+	rec, err := n.newRecord(l, p, a)
 	if err != nil {
 		return audit.Ref{}, err
 	}

@@ -52,6 +52,9 @@ type Config struct {
 	Root *bundle.TrustRoot
 	// Source brings releases; nil means that only the node's own folder counts.
 	Source loader.Source
+	// Secret is the file of the tenant's secret; "" is SecretFile(Dir), which is made
+	// when it is not there: values that it masks cannot be joined with other nodes'.
+	Secret string
 	// JournalFS is the seam for failing disks; nil means the operating system's.
 	JournalFS journal.FS
 	// JournalQuota bounds what the journal takes of the disk, in bytes; 0 is no
@@ -91,6 +94,7 @@ type Node struct {
 	key    note.Signer
 	former []note.Verifier // that it had before
 	vkey   string
+	secret *Secret
 	engine *engine.Engine
 	loader *loader.Loader
 	log    *slog.Logger
@@ -106,6 +110,8 @@ type Node struct {
 	began time.Time // of the monotonic clock
 	stop  stop
 	count counters
+
+	repeats *repeats
 
 	candidate  atomic.Pointer[candidate]
 	shadowing  *watch.Queue[beside]
@@ -165,7 +171,7 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 	n := &Node{
 		cfg: cfg, log: cfg.Log.With("node", cfg.Name), repair: make(chan struct{}, 1), began: cfg.Now(),
 		shadowing: watch.NewQueue[beside](shadowQueue), triggers: make(chan trigger, 4), attestNow: make(chan struct{}, 1), notices: make(chan notice, maxNotices),
-		alarmed: map[string]bool{}, discarded: map[string]bool{},
+		alarmed: map[string]bool{}, discarded: map[string]bool{}, repeats: newRepeats(),
 	}
 	n.cfg.DurableWithin = cmp.Or(cfg.DurableWithin, defaultDurableWithin)
 	n.second.queue = watch.NewQueue[beside](secondQueue)
@@ -177,6 +183,9 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 		return nil, err
 	}
 	if n.former, err = journal.FormerKeys(FormerKeysFile(cfg.Dir), n.vkey); err != nil {
+		return nil, err
+	}
+	if n.secret, err = openSecret(&cfg); err != nil {
 		return nil, err
 	}
 	j, err := n.openJournal()
@@ -244,7 +253,7 @@ func (n *Node) prepare(ctx context.Context) (err error) {
 func (n *Node) openJournal() (*journal.Journal, error) {
 	cfg := journal.Config{
 		Dir: JournalDir(n.cfg.Dir), Tenant: n.cfg.Tenant, Node: n.cfg.Name,
-		Key: n.key, Former: n.former, FS: n.cfg.JournalFS, Log: n.log,
+		Key: n.key, Secret: n.secret.ID(), Former: n.former, FS: n.cfg.JournalFS, Log: n.log,
 		Heartbeat: n.lastHeartbeat, QuotaBytes: n.cfg.JournalQuota, OnSpace: n.spaceChanged, OnDamage: n.damageFound,
 	}
 	if n.cfg.Journal != nil {
@@ -369,7 +378,7 @@ func (n *Node) answer(l *live, point *decide.Point, a *asked) policy.Answer {
 // record writes the record of an outcome on the node's disk, as durably as the
 // point demands there.
 func (n *Node) record(l *live, p *decide.Point, a *asked) (audit.Ref, error) {
-	rec, err := newRecord(l, p, a)
+	rec, err := n.newRecord(l, p, a)
 	if err != nil {
 		return audit.Ref{}, err
 	}

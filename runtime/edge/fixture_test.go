@@ -311,12 +311,15 @@ func (n *node) records() []*audit.Record {
 	boots := j.Boots()
 	boot := boots[len(boots)-1]
 	var out []*audit.Record
+	var w audit.Window
 	for from := uint64(1); from <= boot.Size; {
 		b, err := j.ReadBatch(boot.ID, from, 1000, 1<<20)
 		n.w.must(err)
-		for _, e := range b.Entries {
-			r, err := e.Record(nil)
+		for i, e := range b.Entries {
+			seq := from + uint64(i)
+			r, err := e.Record(func(id audit.BlobID) []byte { return w.Find(seq, id) })
 			n.w.must(err)
+			w.Take(seq, e)
 			out = append(out, r)
 		}
 		from += uint64(len(b.Entries))

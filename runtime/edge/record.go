@@ -2,12 +2,14 @@ package edge
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
 
 	"github.com/holdfast-policy/holdfast/runtime/decide"
 	"github.com/holdfast-policy/holdfast/runtime/journal"
+	"github.com/holdfast-policy/holdfast/runtime/mask"
 	"github.com/holdfast-policy/holdfast/runtime/watch"
 	"github.com/holdfast-policy/holdfast/sdk/abi"
 	"github.com/holdfast-policy/holdfast/sdk/audit"
@@ -16,42 +18,79 @@ import (
 	"github.com/holdfast-policy/holdfast/sdk/wire"
 )
 
-// newRecord describes an answer before it is given.
-func newRecord(l *live, p *decide.Point, a *asked) (*audit.Record, error) {
-	req, out := a.req, &a.outcome
-	request, err := req.JSON()
+// newRecord describes an answer before it is given. What the release masks is in
+// no part of it.
+func (n *Node) newRecord(l *live, p *decide.Point, a *asked) (*audit.Record, error) {
+	out := &a.outcome
+	kept, err := n.toRecord(l, p, a.req)
 	if err != nil {
 		return nil, fmt.Errorf("record the request: %w", err)
 	}
+	r := &audit.Record{Kind: audit.KindDecision, Time: a.start.UnixNano()}
+	r.Key = n.secret.partKey(n.cfg.Name, r.Time)
 	d := &audit.DecisionRecord{
-		Point:     req.Point,
-		RequestID: short(req.ID),
-		Subject:   audit.Entity{Type: short(req.Subject.Type), ID: short(req.Subject.ID)},
-		Action:    short(req.Action.Name),
-		Resource:  audit.Entity{Type: short(req.Resource.Type), ID: short(req.Resource.ID)},
-		Request:   audit.NewPart(nil, request),
+		Point:     point(p, a.req),
+		RequestID: short(kept.ID),
+		Subject:   audit.Entity{Type: short(kept.Subject.Type), ID: short(kept.Subject.ID)},
+		Action:    short(kept.Action.Name),
+		Resource:  audit.Entity{Type: short(kept.Resource.Type), ID: short(kept.Resource.ID)},
+		Request:   audit.NewPart(r.Key, kept.json),
+		Said:      said(kept.Request),
 
-		Verdict:     out.Decision.Verdict,
-		Obligations: out.Decision.Obligations,
-		Epoch:       out.Decision.Epoch,
-		Activation:  l.activation,
-		Durability:  p.Durability,
-		Latency:     a.took.Nanoseconds(),
-		Failure:     a.failure,
-		Stale:       a.stale,
+		Verdict:    out.Decision.Verdict,
+		Epoch:      out.Decision.Epoch,
+		Activation: l.activation,
+		Durability: p.Durability,
+		Latency:    a.took.Nanoseconds(),
+		Failure:    a.failure,
+		Stale:      a.stale,
+	}
+	r.Decision = d
+	d.Trace, d.Span = trace(kept.Context)
+	if d.Request != nil {
+		d.Request.Slots = n.repeats.slots(d.Request.Bytes)
+	}
+	if kept.red.Masked() {
+		d.Replay = audit.ReplayMasked
 	}
 	if a.kill != nil {
 		d.Kill = &a.kill.Digest
 	}
-	for _, r := range out.Decision.Reasons {
-		d.Reasons = append(d.Reasons, audit.Reason{Code: r.Code, Text: r.Text})
+	red := kept.red
+	if p == notReady { // nothing but the node has spoken
+		red = nil
 	}
-	if out.Decision.Value != nil {
-		if d.Value, err = part(out.Decision.Value); err != nil {
-			return nil, fmt.Errorf("record the value: %w", err)
+	return r, errors.Join(recordSaid(r, &out.Decision, red), recordRuns(r, p, out.Runs, red))
+}
+
+// point is the point's name as the release has it. While there is none, what is
+// not a name of a point is not repeated.
+func point(p *decide.Point, req *policy.Request) string {
+	if p == notReady && bundle.CheckPoint(req.Point) != nil {
+		return policy.PointCustom
+	}
+	return req.Point
+}
+
+// recordSaid records what the policies said.
+func recordSaid(r *audit.Record, decision *policy.Decision, red *mask.Redaction) (err error) {
+	d := r.Decision
+	for _, reason := range decision.Reasons {
+		d.Reasons = append(d.Reasons, audit.Reason{Code: red.Text(reason.Code), Text: red.Text(reason.Text)})
+	}
+	d.Obligations = decision.Obligations
+	if red.Masked() && len(d.Obligations) > 0 {
+		d.Obligations = nil // those of the answer stay as they are
+		for _, o := range decision.Obligations {
+			d.Obligations = append(d.Obligations, policy.Obligation{ID: red.Text(o.ID), Type: red.Text(o.Type), Properties: red.Members(o.Properties)})
 		}
 	}
-	return &audit.Record{Kind: audit.KindDecision, Time: a.start.UnixNano(), Decision: d}, recordRuns(d, p, out.Runs)
+	if decision.Value != nil {
+		if d.Value, err = part(r.Key, red.Value(decision.Value)); err != nil {
+			return fmt.Errorf("record the value: %w", err)
+		}
+	}
+	return nil
 }
 
 // maxShort bounds the members of a record that repeat the request, in bytes;
@@ -84,33 +123,39 @@ func tooLarge(out decide.Outcome) decide.Outcome {
 	return small
 }
 
-func recordRuns(d *audit.DecisionRecord, p *decide.Point, runs []decide.Run) (err error) {
+// recordRuns records what each module did.
+func recordRuns(r *audit.Record, p *decide.Point, runs []decide.Run, red *mask.Redaction) (err error) {
+	d := r.Decision
 	var logs []abi.Log
 	d.Runs = make([]audit.Run, len(runs))
-	for i, r := range runs {
+	for i, run := range runs {
 		m := &p.Modules[i]
-		d.Runs[i] = audit.Run{Module: m.Index, Verdict: r.Decision.Verdict, Fuel: r.Fuel, Trap: string(r.Trap)}
-		logs = append(logs, r.Logs...)
-		if r.Trap != "" && d.Failure == nil {
+		d.Runs[i] = audit.Run{Module: m.Index, Verdict: run.Decision.Verdict, Fuel: run.Fuel, Trap: string(run.Trap)}
+		for _, l := range run.Logs {
+			logs = append(logs, abi.Log{Level: l.Level, Text: red.Text(l.Text)})
+		}
+		if run.Trap != "" && d.Failure == nil {
 			cause := "error"
-			if r.Trap == abi.TrapFuel {
+			if run.Trap == abi.TrapFuel {
 				cause = "fuel"
 			}
-			d.Failure = &audit.Failure{Mode: r.FailMode, Cause: cause, Trap: string(r.Trap), Module: &m.Digest}
+			d.Failure = &audit.Failure{Mode: run.FailMode, Cause: cause, Trap: string(run.Trap), Module: &m.Digest}
 		}
 	}
 	if len(logs) > 0 {
-		d.Logs, err = part(logs)
+		if d.Logs, err = part(r.Key, logs); err != nil {
+			return fmt.Errorf("record the logs: %w", err)
+		}
 	}
-	return err
+	return nil
 }
 
-func part(v any) (*audit.Part, error) {
+func part(key audit.PartKey, v any) (*audit.Part, error) {
 	b, err := wire.Marshal(v)
 	if err != nil {
 		return nil, err
 	}
-	return audit.NewPart(nil, b), nil
+	return audit.NewPart(key, b), nil
 }
 
 // activate is the loader's last step: it writes the activation leaf and puts

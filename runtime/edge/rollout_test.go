@@ -187,17 +187,6 @@ func TestMinEpoch(t *testing.T) {
 	}
 }
 
-func TestMasksAreRefused(t *testing.T) {
-	w, n := started(t)
-	r := w.release(2, w.publish(says(policy.Allow, 2)))
-	r.Points[0].Masks = []bundle.Mask{{Path: "/subject/id", Action: bundle.MaskHash}}
-	w.put(r)
-	n.wait("refusal", func() bool { return strings.Contains(n.Status().Refused, "masks") })
-	if a := n.Attestation(); a.Epoch != 1 || a.Candidate != w.previous || !strings.Contains(a.Refused, "masks") {
-		t.Errorf("%+v", a)
-	}
-}
-
 // What is refused of one release is not said of another: the fleet halts by it.
 func TestRefusalIsTheCandidates(t *testing.T) {
 	w, n := started(t)

@@ -18,8 +18,6 @@ import (
 var (
 	// ErrDurability: a point demands more regions than this node ships to.
 	ErrDurability = errors.New("durability class is not available on this node")
-	// ErrMasks: a point masks requests, which this build of the node cannot.
-	ErrMasks = errors.New("masks are not available on this node")
 	// ErrDigest: a package is not the one that the release names.
 	ErrDigest = errors.New("digest does not match")
 	// ErrVectors: a package's golden vectors did not pass here.

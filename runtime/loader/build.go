@@ -12,6 +12,7 @@ import (
 
 	"github.com/holdfast-policy/holdfast/runtime/decide"
 	"github.com/holdfast-policy/holdfast/runtime/engine"
+	"github.com/holdfast-policy/holdfast/runtime/mask"
 	"github.com/holdfast-policy/holdfast/sdk/abi"
 	"github.com/holdfast-policy/holdfast/sdk/bundle"
 	"github.com/holdfast-policy/holdfast/sdk/codec"
@@ -41,13 +42,16 @@ func (b *builder) build(ctx context.Context, s *bundle.SignedRelease) (*decide.S
 		return nil, err
 	}
 	set := &decide.Set{Epoch: s.Epoch, Release: s.Digest, Points: make(map[string]*decide.Point, len(s.Points))}
+	var masks []bundle.Mask
 	for i := range s.Points {
+		masks = append(masks, s.Points[i].Masks...)
 		p, err := b.point(ctx, &s.Release, &s.Points[i])
 		if err != nil {
 			return nil, fmt.Errorf("point %s: %w", s.Points[i].Name, err)
 		}
 		set.Points[p.Name] = p
 	}
+	set.Masks = mask.Compile(masks)
 	var err error
 	set.Vectors, err = b.testAll(ctx, s)
 	return set, err
@@ -161,7 +165,7 @@ func smaller(a, b uint64) uint64 {
 func (b *builder) point(ctx context.Context, s *bundle.Release, p *bundle.Point) (*decide.Point, error) {
 	out := &decide.Point{
 		Name: p.Name, Durability: p.Durability, OnError: p.OnError, OnFuel: p.OnFuel,
-		OnOverload: p.OnOverload, OnLogFailure: p.OnLogFailure, OnStale: p.OnStale, Lease: p.Lease(),
+		OnOverload: p.OnOverload, OnLogFailure: p.OnLogFailure, OnStale: p.OnStale, Lease: p.Lease(), Masks: mask.Compile(p.Masks),
 		MaxInFlight: p.Limits.MaxInFlight, MaxRequestBytes: smaller(p.Limits.MaxRequestBytes, s.Limits.MaxRequestBytes),
 	}
 	maxFuel := smaller(p.Limits.MaxFuel, s.Limits.MaxFuel)

@@ -55,14 +55,6 @@ func (l *Loader) consider(o *offer, now time.Time) (*offer, error) {
 		return s.remember(o)
 	}
 	_, err := s.ratchet.Admit(o.rel, now)
-	if err == nil {
-		if err = s.acceptable(o.rel); err != nil {
-			o.refused = err.Error() // known, so that the fleet hears why
-			if _, e := s.remember(o); e != nil {
-				err = e
-			}
-		}
-	}
 	if err != nil && !errors.Is(err, bundle.ErrInForce) && !errors.Is(err, bundle.ErrNotYetValid) {
 		return nil, err
 	}

@@ -2,7 +2,6 @@ package loader
 
 import (
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 
@@ -108,17 +107,6 @@ func (s *state) phase(o *offer) string {
 		return order.Phase(o.rel.RingOf(s.node, s.labels))
 	}
 	return bundle.PhaseWaiting
-}
-
-// acceptable returns why a release cannot come into force on this node at all.
-func (s *state) acceptable(r *bundle.SignedRelease) error {
-	for i := range r.Points {
-		p := &r.Points[i]
-		if len(p.Masks) > 0 {
-			return fmt.Errorf("%w: point %s", ErrMasks, p.Name)
-		}
-	}
-	return nil
 }
 
 // remember keeps an offer; of too many the oldest is forgotten. Another release

@@ -534,13 +534,20 @@ func TestReleaseRules(t *testing.T) {
 		"more than all traps": func(r *bundle.Release) {
 			r.Rings, r.Halt.TrapsPerMillion = []bundle.Ring{{Name: "a", Percent: 1}}, 1_000_001
 		},
-		"more than all live":     func(r *bundle.Release) { r.LivePerMillion = 1_000_001 },
-		"negative aging":         func(r *bundle.Release) { r.Staleness.AgingSeconds = -1 },
-		"seventeen regions":      func(r *bundle.Release) { r.Staleness.Regions = 17 },
-		"too much fuel":          func(r *bundle.Release) { r.Limits.MaxFuel = math.MaxUint64 },
-		"too much in flight":     func(r *bundle.Release) { r.Points[0].Limits.MaxInFlight = 1<<20 + 1 },
-		"mask of everything":     func(r *bundle.Release) { r.Points[0].Masks = []bundle.Mask{{Path: "/", Action: bundle.MaskDrop}} },
-		"mask with no action":    func(r *bundle.Release) { r.Points[0].Masks = []bundle.Mask{{Path: "/a"}} },
+		"more than all live":  func(r *bundle.Release) { r.LivePerMillion = 1_000_001 },
+		"negative aging":      func(r *bundle.Release) { r.Staleness.AgingSeconds = -1 },
+		"seventeen regions":   func(r *bundle.Release) { r.Staleness.Regions = 17 },
+		"too much fuel":       func(r *bundle.Release) { r.Limits.MaxFuel = math.MaxUint64 },
+		"too much in flight":  func(r *bundle.Release) { r.Points[0].Limits.MaxInFlight = 1<<20 + 1 },
+		"mask of everything":  func(r *bundle.Release) { r.Points[0].Masks = []bundle.Mask{{Path: "/", Action: bundle.MaskDrop}} },
+		"mask with no action": func(r *bundle.Release) { r.Points[0].Masks = []bundle.Mask{{Path: "/id"}} },
+		"mask of the point":   func(r *bundle.Release) { r.Points[0].Masks = []bundle.Mask{{Path: "/point", Action: bundle.MaskDrop}} },
+		"mask of nothing": func(r *bundle.Release) {
+			r.Points[0].Masks = []bundle.Mask{{Path: "/user/id", Action: bundle.MaskDrop}}
+		},
+		"mask with a bad escape": func(r *bundle.Release) {
+			r.Points[0].Masks = []bundle.Mask{{Path: "/context/~2", Action: bundle.MaskDrop}}
+		},
 		"too many masks":         func(r *bundle.Release) { r.Points[0].Masks = make([]bundle.Mask, 65) },
 		"audience without value": func(r *bundle.Release) { r.Audience = map[string]string{"a": ""} },
 	} {

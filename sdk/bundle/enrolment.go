@@ -3,6 +3,7 @@ package bundle
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"golang.org/x/mod/sumdb/note"
 
@@ -32,6 +33,9 @@ type Enrolment struct {
 	// MinEpoch is the lowest epoch that a node may begin with: it pins the
 	// ratchet of a node that comes back without its disk.
 	MinEpoch uint64 `cbor:"min_epoch,omitempty"`
+	// Secret is the id of the tenant's secret that the node was given: the first 8
+	// bytes of its SHA-256, in hexadecimal digits; "" when it makes its own.
+	Secret string `cbor:"secret,omitempty"`
 	// Created is in nanoseconds since 1970.
 	Created int64 `cbor:"created"`
 	Retired bool  `cbor:"retired,omitempty"`
@@ -91,10 +95,16 @@ func (e *Enrolment) check() error {
 		return fmt.Errorf("log key is named %.200q, not holdfast/%s/%s", v.Name(), e.Tenant, e.Node)
 	case e.Serial == 0:
 		return errors.New("serials begin at 1")
+	case e.Secret != "" && !secretID(e.Secret):
+		return fmt.Errorf("secret %.40q is not 16 hexadecimal digits", e.Secret)
 	case len(e.User) > maxUser:
 		return fmt.Errorf("user of %d bytes; at most %d", len(e.User), maxUser)
 	}
 	return first(checkText("user", e.User), checkLabels(e.Labels))
+}
+
+func secretID(s string) bool {
+	return len(s) == 16 && strings.Trim(s, "0123456789abcdef") == ""
 }
 
 func checkLabels(labels map[string]string) error {

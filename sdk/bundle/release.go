@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/holdfast-policy/holdfast/sdk/abi"
@@ -78,8 +79,11 @@ const (
 	MaskTokenise = "tokenise"
 )
 
-// A Mask keeps a member of the request, a JSON pointer, out of the record.
+// A Mask keeps a member of the request out of the record, and its value out of
+// whatever else the record says.
 type Mask struct {
+	// Path is a JSON pointer into the request, such as /context/user; "*" stands
+	// for every member or element there.
 	Path   string `cbor:"path"`
 	Action string `cbor:"action"`
 }
@@ -258,12 +262,28 @@ func checkMasks(masks []Mask) error {
 		return fmt.Errorf("%d masks; at most 64", len(masks))
 	}
 	for _, m := range masks {
-		switch {
-		case len(m.Path) < 2 || len(m.Path) > MaxText || m.Path[0] != '/':
-			return fmt.Errorf("mask %.80q is not a JSON pointer to a member", m.Path)
-		case !slices.Contains([]string{MaskDrop, MaskHash, MaskTokenise}, m.Action):
-			return fmt.Errorf("mask %.80q: action %.80q; drop, hash or tokenise", m.Path, m.Action)
+		if err := m.Check(); err != nil {
+			return err
 		}
+	}
+	return nil
+}
+
+// maskable are the members of a request that masks can reach into. The point is
+// none: its name is in the release.
+var maskable = [...]string{"id", "subject", "action", "resource", "context", "supported_obligations", "signals", "document"}
+
+// Check returns why a release must not have the mask.
+func (m Mask) Check() error {
+	root, _, _ := strings.Cut(strings.TrimPrefix(m.Path, "/"), "/")
+	escapes := strings.NewReplacer("~0", "", "~1", "").Replace(m.Path)
+	switch {
+	case len(m.Path) < 2 || len(m.Path) > MaxText || m.Path[0] != '/' || strings.Contains(escapes, "~"):
+		return fmt.Errorf("mask %.80q is not a JSON pointer to a member", m.Path)
+	case !slices.Contains(maskable[:], root):
+		return fmt.Errorf("mask %.80q: a request has no member %.80q; it has %s", m.Path, root, strings.Join(maskable[:], ", "))
+	case !slices.Contains([]string{MaskDrop, MaskHash, MaskTokenise}, m.Action):
+		return fmt.Errorf("mask %.80q: action %.80q; drop, hash or tokenise", m.Path, m.Action)
 	}
 	return nil
 }
