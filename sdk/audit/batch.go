@@ -87,7 +87,7 @@ func (b *Batch) check() error {
 		return fmt.Errorf("batch from %d with a frontier of %d roots", b.First, len(b.Frontier))
 	}
 	for i, e := range b.Entries {
-		if len(e.Blobs) > maxBlobs || len(e.Parts) > maxParts {
+		if len(e.Blobs) > maxBlobs || len(e.Parts) > maxParts || len(e.Gone) > len(e.Blobs) {
 			return fmt.Errorf("batch from %d: record %d with %d parts and %d blobs", b.First, b.First+uint64(i), len(e.Parts), len(e.Blobs))
 		}
 	}
@@ -158,6 +158,10 @@ func (b *Batch) record(i int, w *Window) (*Record, error) {
 	if r.Seq != seq {
 		return nil, fmt.Errorf("record %d at the place of %d", r.Seq, seq)
 	}
+	if r.forgets() {
+		w.enter(seq)
+		w.forget()
+	}
 	w.Take(seq, b.Entries[i])
 	return r, nil
 }
@@ -170,6 +174,9 @@ type Side struct {
 	First uint64 `cbor:"3,keyasint"`
 	// Blobs are those of each entry that has some, by its index in the batch.
 	Blobs map[uint64][][]byte `cbor:"4,keyasint"`
+	// Erased are the lengths of those of an entry's Blobs that are empty, because
+	// they were erased, in their order.
+	Erased map[uint64][]uint64 `cbor:"5,keyasint,omitempty"`
 }
 
 // Split returns the batch without its blobs, and them; side is nil when it has
@@ -183,7 +190,13 @@ func (b *Batch) Split() (rest *Batch, side *Side) {
 				side = &Side{Node: b.Node, Boot: b.Boot, First: b.First, Blobs: map[uint64][][]byte{}}
 			}
 			side.Blobs[uint64(i)] = e.Blobs
-			e.Blobs = nil
+			if len(e.Gone) > 0 {
+				if side.Erased == nil {
+					side.Erased = map[uint64][]uint64{}
+				}
+				side.Erased[uint64(i)] = e.Gone
+			}
+			e.Blobs, e.Gone = nil, nil
 		}
 		stripped.Entries[i] = e
 	}
@@ -202,7 +215,16 @@ func (b *Batch) Join(s *Side) error {
 		if i >= uint64(len(b.Entries)) || len(blobs) > maxBlobs {
 			return fmt.Errorf("batch %s/%s from %d: %d blobs of record %d", b.Node, b.Boot, b.First, len(blobs), b.First+i)
 		}
-		b.Entries[i].Blobs = blobs
+		empty := 0
+		for _, blob := range blobs {
+			if len(blob) == 0 {
+				empty++
+			}
+		}
+		if len(s.Erased[i]) > empty {
+			return fmt.Errorf("batch %s/%s from %d: record %d lacks %d blobs, not %d", b.Node, b.Boot, b.First, b.First+i, empty, len(s.Erased[i]))
+		}
+		b.Entries[i].Blobs, b.Entries[i].Gone = blobs, s.Erased[i]
 	}
 	return nil
 }

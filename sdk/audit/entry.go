@@ -19,6 +19,9 @@ type Entry struct {
 	// Blobs are those to which the parts refer and of which this is the first
 	// record in its window. An archive keeps them beside the batch.
 	Blobs [][]byte `cbor:"4,keyasint,omitempty"`
+	// Gone are the lengths of those of Blobs that are empty because they were
+	// erased, in their order; a node ships none.
+	Gone []uint64 `cbor:"5,keyasint,omitempty"`
 }
 
 // Hash is the RFC 6962 leaf hash.

@@ -30,6 +30,8 @@ const (
 //	nodes/NODE/BOOT/FIRST.batch      frames as DecodeBatch reads them
 //	nodes/NODE/BOOT/FIRST.blobs      blobs beside a batch, as DecodeSide reads them
 //	nodes/NODE/BOOT/SIZE.checkpoint  signed checkpoints and receipts
+//	documents/DIGEST.dsse            erasures and holds, as they were signed
+//	sweeps/DIGEST.sweep              what a region deleted because it was old, signed
 //
 // FIRST and SIZE have 20 digits. It is not safe for concurrent use.
 type ExportWriter struct {

@@ -17,6 +17,7 @@ type Keys struct {
 	mu             sync.RWMutex             // guards what follows
 	nodes, regions map[string]note.Verifier // by key name
 	lines          map[string]bool
+	open           func(envelope []byte) (Document, error)
 }
 
 // ParseKeys reads a public.keys file: lines "node VKEY" and "region VKEY" with

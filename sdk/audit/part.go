@@ -224,19 +224,36 @@ func (w *Window) enter(seq uint64) {
 	}
 }
 
+// forget empties the window, which goes on.
+func (w *Window) forget() { w.bytes, w.blobs = 0, map[BlobID][]byte{} }
+
 // keep notes a blob of length bytes if it is one that is shared.
 func (w *Window) keep(id BlobID, length int, b []byte) {
-	if _, there := w.blobs[id]; there || length > MaxShared || w.bytes+length > MaxWindowBytes {
-		return
+	if _, there := w.blobs[id]; !there && w.count(length) {
+		w.blobs[id] = b
 	}
-	w.bytes += length
-	w.blobs[id] = b
 }
 
-// Take keeps the shared blobs of record seq, whose entry is e.
+// count takes room for a shared blob of length bytes, if there is room.
+func (w *Window) count(length int) bool {
+	if length > MaxShared || w.bytes+length > MaxWindowBytes {
+		return false
+	}
+	w.bytes += length
+	return true
+}
+
+// Take keeps the shared blobs of record seq, whose entry is e. One that was
+// erased still takes its room, as it did where the record was written.
 func (w *Window) Take(seq uint64, e Entry) {
 	w.enter(seq)
+	gone := e.Gone
 	for _, b := range e.Blobs {
+		if len(b) == 0 && len(gone) > 0 {
+			w.count(int(gone[0]))
+			gone = gone[1:]
+			continue
+		}
 		w.keep(NameBlob(b), len(b), slices.Clone(b))
 	}
 }
@@ -250,14 +267,15 @@ func (w *Window) Find(seq uint64, id BlobID) []byte {
 // Stored is what an entry holds of a record beside the leaf, but for the choice
 // which blobs are new: see Introduce.
 type Stored struct {
-	Parts [][]byte
-	Key   PartKey
-	blobs []blob
+	Parts   [][]byte
+	Key     PartKey
+	blobs   []blob
+	forgets bool
 }
 
 // Store returns how the record's parts are stored.
 func (r *Record) Store() Stored {
-	s := Stored{Key: r.Key}
+	s := Stored{Key: r.Key, forgets: r.forgets()}
 	for _, p := range r.Parts() {
 		b, blobs := p.store()
 		s.Parts = append(s.Parts, b)
@@ -287,6 +305,10 @@ func (s *Stored) Bytes() int {
 // Introduce returns the blobs that record seq must carry itself, and notes in w,
 // which is of the record's boot, that they are there now.
 func (s *Stored) Introduce(w *Window, seq uint64) [][]byte {
+	if s.forgets {
+		w.enter(seq)
+		w.forget()
+	}
 	if len(s.blobs) == 0 {
 		return nil
 	}

@@ -123,12 +123,12 @@ func spoilt(r *rand.Rand, e Entry) Entry {
 func TestBlobsOfLaterRecordsAreNotFound(t *testing.T) {
 	w := &blobWindow{blobs: map[BlobID]introduced{}}
 	id := NameBlob([]byte("x"))
-	w.keep(introduced{5, id, []byte("x")})
-	w.keep(introduced{9, id, []byte("x")})
+	w.keep(introduced{seq: 5, id: id, bytes: []byte("x")})
+	w.keep(introduced{seq: 9, id: id, bytes: []byte("x")})
 	if w.find(5, id) != nil || w.find(6, id) == nil {
 		t.Fatal("found too early, or not at all")
 	}
-	w.keep(introduced{2, id, []byte("x")})
+	w.keep(introduced{seq: 2, id: id, bytes: []byte("x")})
 	if w.find(5, id) == nil {
 		t.Fatal("the first one counts")
 	}
@@ -140,22 +140,5 @@ func TestVerifyEndsWithItsContext(t *testing.T) {
 	cancel()
 	if r, err := VerifyWith(ctx, os.DirFS(export(t, batches, notes...)), l.keys, Options{}); !errors.Is(err, context.Canceled) {
 		t.Fatalf("%v %v", r, err)
-	}
-}
-
-// What was taken out by order is no damage, but is listed.
-func TestVerifyErased(t *testing.T) {
-	l, batches, notes := story(t)
-	batches[2].Entries[3].Parts = nil
-	seq := batches[2].First + 3
-	dir := export(t, batches, notes...)
-	if r := l.verify(dir); r.Verdict != VerdictDamaged || !slices.Equal(r.Nodes[0].Boots[0].Missing, []Range{{seq, seq}}) || len(r.Problems) != 1 {
-		t.Fatalf("%+v", r)
-	}
-	r, err := VerifyWith(t.Context(), os.DirFS(dir), l.keys, Options{Erased: func(node, boot string, n uint64) bool {
-		return node == "edge-1" && boot == boot1 && n == seq
-	}})
-	if b := r.Nodes[0].Boots[0]; err != nil || r.Verdict != VerdictComplete || len(b.Missing) != 0 || !slices.Equal(b.Erased, []Range{{seq, seq}}) {
-		t.Fatalf("%v %+v", err, r)
 	}
 }

@@ -39,6 +39,9 @@ type Report struct {
 	// An export of one node lacks the others; in a region's export it is a node
 	// that never shipped, or whose records were taken away.
 	Absent []string `json:"absent"`
+	// Explained are the files of the export that explain what is not in it, and for
+	// which the keys vouch.
+	Explained []ExplainedBy `json:"explained,omitempty"`
 	// Problems explains the first thousand findings, with the file or boot each
 	// is about.
 	Problems []Problem `json:"problems"`
@@ -68,10 +71,19 @@ type BootReport struct {
 	Altered []Range `json:"altered"`
 	// Doubled are records that are there more than once, the same each time.
 	Doubled []Range `json:"doubled"`
-	// Missing are proven records of which a part is not there, Erased those of
-	// which one was taken out by order.
+	// Missing are proven records of which a part is not there, and nothing in the
+	// export explains that.
 	Missing []Range `json:"parts_missing"`
-	Erased  []Range `json:"parts_erased"`
+	// Erased are proven records whose parts are not there because an erasure that
+	// the keys vouch for names them; NotErased those that one names and that have
+	// parts all the same.
+	Erased    []Range `json:"parts_erased"`
+	NotErased []Range `json:"not_erased"`
+	// PartsExpired are proven records whose parts a region deleted because they
+	// were old, by a statement that it signed; Expired are records that it deleted
+	// as a whole.
+	PartsExpired []Range `json:"parts_expired"`
+	Expired      []Range `json:"expired"`
 	// Records counts the proven records by kind.
 	Records map[string]uint64 `json:"records"`
 	// Cosigned is the largest size that each region counter-signed.
@@ -103,9 +115,6 @@ type Options struct {
 	// boot, the youngest boot first. They are the callee's. nil is faster: then
 	// records are checked without making values of them.
 	Records func(Proven)
-	// Erased reports whether the parts of a record were taken out by order, so that
-	// their absence is no damage. nil: none were.
-	Erased func(node, boot string, seq uint64) bool
 	// Progress is told now and then how many records were checked, and how many
 	// bytes of files out of how many. nil means nobody is.
 	Progress func(records uint64, bytes, of int64)
@@ -183,6 +192,8 @@ type verifier struct {
 
 	records   uint64
 	bytes, of int64
+
+	erased, swept, expired Removed // of the whole export
 }
 
 // progress counts a batch and tells of it.
@@ -255,6 +266,9 @@ func (v *verifier) files() (map[string]map[string]*bootFiles, error) {
 		}
 		delete(unseen, f.name)
 		if !f.regular {
+			continue
+		}
+		if v.explain(f.name) {
 			continue
 		}
 		if !place(nodes, f.name) {

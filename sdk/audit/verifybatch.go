@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"io/fs"
@@ -36,15 +37,24 @@ type opened struct {
 	beside     error // what is wrong with its blobs' file
 	blobs      []introduced
 
-	windows [2]*blobWindow // that its first and its last record may refer to
+	windows []reach // that its records may refer to
 	found   []found
 }
 
-// introduced is a blob that a record brings.
+// introduced is a blob that a record brings, or the room that one took which was
+// erased, or the end of all before it.
 type introduced struct {
-	seq   uint64
-	id    BlobID
-	bytes []byte
+	seq    uint64
+	id     BlobID
+	bytes  []byte
+	room   uint64
+	forget bool
+}
+
+// reach is the window to which the records from one on may refer.
+type reach struct {
+	from   uint64
+	window *blobWindow
 }
 
 // found is what is known of one proven record.
@@ -70,12 +80,31 @@ func (b *bootVerifier) open(name string, first, end uint64) *opened {
 		return o
 	}
 	o.beside = b.join(o.batch, name)
-	for i, e := range o.batch.Entries {
-		for _, blob := range e.Blobs {
-			o.blobs = append(o.blobs, introduced{first + uint64(i), NameBlob(blob), blob})
-		}
+	for i := range o.batch.Entries {
+		o.introduces(first+uint64(i), &o.batch.Entries[i])
 	}
 	return o
+}
+
+// erasedWord is in the leaf of every record that empties the window.
+var erasedWord = []byte(EventErased)
+
+func (o *opened) introduces(seq uint64, e *Entry) {
+	if bytes.Contains(e.Leaf, erasedWord) { // seldom
+		var r Record
+		if err := wire.Unmarshal(e.Leaf, &r); err == nil && r.forgets() {
+			o.blobs = append(o.blobs, introduced{seq: seq, forget: true})
+		}
+	}
+	gone := e.Gone
+	for _, blob := range e.Blobs {
+		if len(blob) == 0 && len(gone) > 0 {
+			o.blobs = append(o.blobs, introduced{seq: seq, room: gone[0]})
+			gone = gone[1:]
+			continue
+		}
+		o.blobs = append(o.blobs, introduced{seq: seq, id: NameBlob(blob), bytes: blob})
+	}
 }
 
 func (b *bootVerifier) decode(name string, first uint64) (*Batch, int, error) {
@@ -147,6 +176,12 @@ func (w *blobWindow) find(seq uint64, id BlobID) []byte {
 func (w *blobWindow) keep(in introduced) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if in.room > 0 {
+		if in.room <= MaxShared && w.bytes+int(in.room) <= MaxWindowBytes {
+			w.bytes += int(in.room)
+		}
+		return
+	}
 	have, there := w.blobs[in.id]
 	switch {
 	case there && have.seq <= in.seq || len(in.bytes) > MaxShared || !there && w.bytes+len(in.bytes) > MaxWindowBytes:
@@ -163,9 +198,18 @@ func (b *bootVerifier) note(o *opened) *opened {
 	if o.err != nil {
 		return o
 	}
-	o.windows = [2]*blobWindow{b.enter(o.batch.First), b.enter(o.batch.Last())}
+	o.reaches(o.batch.First, b.enter(o.batch.First))
 	for _, in := range o.blobs {
-		o.window(in.seq).keep(in)
+		w := b.enter(in.seq)
+		if in.forget {
+			w = b.forget()
+		} else {
+			w.keep(in)
+		}
+		o.reaches(in.seq, w)
+	}
+	if last := o.batch.Last(); b.enter(last) != o.window(last) {
+		o.reaches(last-(last-1)%WindowRecords, b.window)
 	}
 	o.blobs = nil
 	return o
@@ -178,11 +222,31 @@ func (b *bootVerifier) enter(seq uint64) *blobWindow {
 	return b.window
 }
 
-func (o *opened) window(seq uint64) *blobWindow {
-	if o.windows[0].number == (seq-1)/WindowRecords {
-		return o.windows[0]
+// forget empties the window for what comes; what came before keeps what it had.
+func (b *bootVerifier) forget() *blobWindow {
+	b.window = &blobWindow{number: b.window.number, blobs: map[BlobID]introduced{}}
+	return b.window
+}
+
+// reaches notes that the records from one on may refer to w.
+func (o *opened) reaches(from uint64, w *blobWindow) {
+	if n := len(o.windows); n > 0 && o.windows[n-1].window == w {
+		return
 	}
-	return o.windows[1]
+	if len(o.windows) > 0 && w.number != o.windows[len(o.windows)-1].window.number {
+		from = w.number*WindowRecords + 1 // a window begins where it does, whoever uses it first
+	}
+	o.windows = append(o.windows, reach{from, w})
+}
+
+// window is the one to which record seq may refer.
+func (o *opened) window(seq uint64) *blobWindow {
+	for _, r := range slices.Backward(o.windows) {
+		if r.from <= seq {
+			return r.window
+		}
+	}
+	return o.windows[0].window
 }
 
 // inspect checks the batch's records and their parts.
@@ -394,11 +458,9 @@ func (b *bootVerifier) record(o *opened, i int) (proven bool) {
 		b.out.From = seq
 	}
 	if f.missing {
-		if at := (Range{seq, seq}); b.options.Erased != nil && b.options.Erased(b.node, b.boot, seq) {
-			b.out.Erased = extend(b.out.Erased, at)
-		} else {
-			b.out.Missing = extend(b.out.Missing, at)
-		}
+		b.absent(seq)
+	} else {
+		b.present(seq, len(o.batch.Entries[i].Parts))
 	}
 	if seq == 1 {
 		b.begin(f.record, o.batch, o.name)

@@ -62,7 +62,8 @@ type span struct {
 
 func newBootVerifier(v *verifier, node, boot string, claims []claim) *bootVerifier {
 	return &bootVerifier{verifier: v, node: node, boot: boot, claims: claims, proven: true, out: BootReport{
-		Boot: boot, Gaps: []Range{}, Forks: []Range{}, Altered: []Range{}, Doubled: []Range{}, Missing: []Range{}, Erased: []Range{},
+		Boot: boot, Gaps: []Range{}, Forks: []Range{}, Altered: []Range{}, Doubled: []Range{}, Missing: []Range{},
+		Erased: []Range{}, NotErased: []Range{}, PartsExpired: []Range{}, Expired: []Range{},
 		Records: map[string]uint64{}, Cosigned: map[string]uint64{},
 	}}
 }
@@ -212,8 +213,9 @@ func (b *bootVerifier) overlap(batch *Batch, leaves []tlog.Hash) {
 func (b *bootVerifier) finish() {
 	for i, c := range b.claims {
 		if c.size > b.seen {
-			b.missing(Range{b.seen + 1, c.size})
-			b.problem(b.where(), "%s covers records up to %d", c.by, c.size)
+			if b.missing(Range{b.seen + 1, c.size}) {
+				b.problem(b.where(), "%s covers records up to %d", c.by, c.size)
+			}
 			b.seen = c.size
 		}
 		if c.last && c.size < b.out.To {
@@ -232,8 +234,6 @@ func (b *bootVerifier) finish() {
 	o := &b.out
 	o.Complete = b.seen > 0 && len(o.Gaps)+len(o.Forks)+len(o.Altered)+len(o.Doubled) == 0
 }
-
-func (b *bootVerifier) missing(r Range) { b.out.Gaps = extend(b.out.Gaps, r) }
 
 func (b *bootVerifier) alter(r Range) { b.out.Altered = extend(b.out.Altered, r) }
 

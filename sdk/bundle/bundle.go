@@ -20,6 +20,11 @@ const (
 	LiftType      = "application/vnd.holdfast.lift.v1+cbor"
 	OrderType     = "application/vnd.holdfast.order.v1+cbor"
 	EnrolmentType = "application/vnd.holdfast.enrolment.v1+cbor"
+
+	ErasureType     = "application/vnd.holdfast.erasure.v1+cbor"
+	HoldType        = "application/vnd.holdfast.hold.v1+cbor"
+	HoldReleaseType = "application/vnd.holdfast.hold-release.v1+cbor"
+	RetirementType  = "application/vnd.holdfast.retirement.v1+cbor"
 )
 
 // Bounds of the documents. What is larger is refused before it is parsed.

@@ -15,7 +15,8 @@ import (
 // that function verifies it.
 func Type(env []byte) string {
 	e, _, err := readEnvelope(env)
-	types := []string{ReleaseType, HeartbeatType, KillType, LiftType, OrderType, EnrolmentType, TrustRootType}
+	types := []string{ReleaseType, HeartbeatType, KillType, LiftType, OrderType, EnrolmentType, TrustRootType,
+		ErasureType, HoldType, HoldReleaseType, RetirementType}
 	if err != nil || !slices.Contains(types, e.PayloadType) {
 		return ""
 	}

@@ -22,7 +22,8 @@ import (
 type fleet struct {
 	people
 	eu, us, kim, kay, enrol *bundle.PrivateKey
-	logKey                  string // of node edge-1
+	dana, dora              *bundle.PrivateKey // data
+	logKey                  string             // of node edge-1
 }
 
 func newFleet(t testing.TB) fleet {
@@ -30,9 +31,10 @@ func newFleet(t testing.TB) fleet {
 	f := fleet{
 		people: cast(t), eu: key(t, bundle.RoleHeartbeat, "eu", 10), us: key(t, bundle.RoleHeartbeat, "us", 11),
 		kim: key(t, bundle.RoleKill, "kim", 12), kay: key(t, bundle.RoleKill, "kay", 13), enrol: key(t, bundle.RoleEnrol, "olga", 14),
+		dana: key(t, bundle.RoleData, "dana", 16), dora: key(t, bundle.RoleData, "dora", 17),
 		logKey: logKey(t, "holdfast/acme/edge-1"),
 	}
-	f.trust = bundle.NewTrustRoot("acme", now.AddDate(1, 0, 0), f.root.Key, f.author.Key, f.approver.Key, f.eu.Key, f.us.Key, f.kim.Key, f.kay.Key, f.enrol.Key)
+	f.trust = bundle.NewTrustRoot("acme", now.AddDate(1, 0, 0), f.root.Key, f.author.Key, f.approver.Key, f.eu.Key, f.us.Key, f.kim.Key, f.kay.Key, f.enrol.Key, f.dana.Key, f.dora.Key)
 	return f
 }
 
@@ -134,6 +136,48 @@ func (f *fleet) kinds() map[string]kindOf {
 					return nil, bundle.Signed{}, err
 				}
 				return &s.Enrolment, s.Signed, nil
+			}},
+		"erasure": {bundle.ErasureType, erasure(), []*bundle.PrivateKey{f.dana},
+			func(d any, k []*bundle.PrivateKey) ([]byte, error) {
+				return bundle.SignErasure(d.(*bundle.Erasure), k...)
+			},
+			func(env []byte) (any, bundle.Signed, error) {
+				s, err := r.OpenErasure(env)
+				if err != nil {
+					return nil, bundle.Signed{}, err
+				}
+				return &s.Erasure, s.Signed, nil
+			}},
+		"hold": {bundle.HoldType, hold(), []*bundle.PrivateKey{f.dana},
+			func(d any, k []*bundle.PrivateKey) ([]byte, error) { return bundle.SignHold(d.(*bundle.Hold), k...) },
+			func(env []byte) (any, bundle.Signed, error) {
+				s, err := r.OpenHold(env)
+				if err != nil {
+					return nil, bundle.Signed{}, err
+				}
+				return &s.Hold, s.Signed, nil
+			}},
+		"hold-release": {bundle.HoldReleaseType, holdRelease(wire.Sum([]byte("h"))), []*bundle.PrivateKey{f.dana, f.dora},
+			func(d any, k []*bundle.PrivateKey) ([]byte, error) {
+				return bundle.SignHoldRelease(d.(*bundle.HoldRelease), k...)
+			},
+			func(env []byte) (any, bundle.Signed, error) {
+				s, err := r.OpenHoldRelease(env)
+				if err != nil {
+					return nil, bundle.Signed{}, err
+				}
+				return &s.HoldRelease, s.Signed, nil
+			}},
+		"retirement": {bundle.RetirementType, retirement(), []*bundle.PrivateKey{f.dana, f.dora},
+			func(d any, k []*bundle.PrivateKey) ([]byte, error) {
+				return bundle.SignRetirement(d.(*bundle.Retirement), k...)
+			},
+			func(env []byte) (any, bundle.Signed, error) {
+				s, err := r.OpenRetirement(env)
+				if err != nil {
+					return nil, bundle.Signed{}, err
+				}
+				return &s.Retirement, s.Signed, nil
 			}},
 	}
 }

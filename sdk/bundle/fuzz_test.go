@@ -150,6 +150,11 @@ func FuzzOpenLift(f *testing.F)      { fuzzDocument(f, "lift") }
 func FuzzOpenOrder(f *testing.F)     { fuzzDocument(f, "order") }
 func FuzzOpenEnrolment(f *testing.F) { fuzzDocument(f, "enrolment") }
 
+func FuzzOpenErasure(f *testing.F)     { fuzzDocument(f, "erasure") }
+func FuzzOpenHold(f *testing.F)        { fuzzDocument(f, "hold") }
+func FuzzOpenHoldRelease(f *testing.F) { fuzzDocument(f, "hold-release") }
+func FuzzOpenRetirement(f *testing.F)  { fuzzDocument(f, "retirement") }
+
 // A chain of trust roots never ends with keys that the chain did not sign.
 func FuzzOpenChain(f *testing.F) {
 	p := cast(f)
