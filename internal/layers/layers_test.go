@@ -56,7 +56,7 @@ var arrows = map[string][]string{
 	"runtime/replay":        {"runtime/decide", "runtime/engine", "runtime/guard", "runtime/loader", "sdk/"},
 	"runtime/serve":         {"sdk/policy", "sdk/wire"},
 	"runtime/serve/natsapi": {"sdk/policy", "sdk/bus"},
-	"runtime/ship":          {"runtime/journal", "sdk/audit", "sdk/policy"},
+	"runtime/ship":          {"runtime/journal", "sdk/audit", "sdk/policy", "sdk/sparing"},
 	"runtime/watch":         {"sdk/"},
 
 	"control/ledger":       {"sdk/audit", "sdk/wire", "sdk/policy"},
