@@ -87,7 +87,7 @@ func metrics(t *testing.T) map[string][]string {
 func keys(t *testing.T, config string) []string {
 	t.Helper()
 	var out []string
-	functions := regexp.MustCompile(`(?ms)^func .*?^}`).FindAllString(source(t, "config.go")+source(t, "edgeconfig.go")+source(t, "hubconfig.go"), -1)
+	functions := regexp.MustCompile(`(?ms)^func .*?^}`).FindAllString(source(t, "config.go")+source(t, "edgeconfig.go")+source(t, "hubconfig.go")+source(t, "witness.go"), -1)
 	for _, f := range functions {
 		if !strings.Contains(f, "(c *"+config+")") && !strings.Contains(f, "func Read"+config) && (config != "HubConfig" || !strings.Contains(f, "func tlsFiles")) {
 			continue
@@ -96,7 +96,7 @@ func keys(t *testing.T, config string) []string {
 			out = append(out, m[1])
 		}
 	}
-	if len(out) < 10 {
+	if len(out) < 9 {
 		t.Fatalf("%s: keys %v", config, out)
 	}
 	return out
@@ -115,7 +115,7 @@ func source(t *testing.T, file string) string {
 var named = regexp.MustCompile(`(?m)([a-z_]+):(?:\s|$)`)
 
 func TestExamplesNameEveryKey(t *testing.T) {
-	for file, keys := range map[string][]string{"edge.yaml": keys(t, "EdgeConfig"), "hub.yaml": keys(t, "HubConfig")} {
+	for file, keys := range map[string][]string{"edge.yaml": keys(t, "EdgeConfig"), "hub.yaml": keys(t, "HubConfig"), "witness.yaml": keys(t, "WitnessConfig")} {
 		raw, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)

@@ -41,7 +41,7 @@ another key, leaves the count. Exit 1 unless every enrolled node enforces the re
 	which.add(c)
 	c.Flags().BoolVar(&watch, "watch", false, "show it again every second, until interrupted")
 	outputFlag(c, &asJSON)
-	c.AddCommand(fleetNewCommand(e), fleetEnrollCommand(e), fleetRetireCommand(e))
+	c.AddCommand(fleetNewCommand(e), fleetEnrollCommand(e), fleetRetireCommand(e), fleetWitnessCommand(e))
 	return c
 }
 

@@ -1,5 +1,5 @@
 // Command holdfastd is the daemon: `holdfastd edge` is a node, `holdfastd hub`
-// a region.
+// a region, `holdfastd witness` counter-signs outside of the regions.
 package main
 
 import (
@@ -25,9 +25,10 @@ const usage = `holdfastd runs one part of a Holdfast fleet.
 
   holdfastd edge --config FILE [--check]   a node: decides, records, ships
   holdfastd hub  --config FILE [--check]   a region: distributes releases, keeps the ledger
+  holdfastd witness --config FILE [--check]   counter-signs what the regions' ledgers have
 
 --check reads the configuration, says what is wrong with it, and starts nothing.
-deploy/edge.yaml and deploy/hub.yaml have every key. SIGHUP reads the configuration
+deploy/edge.yaml, hub.yaml and witness.yaml have every key. SIGHUP reads the configuration
 again and takes what can change while it runs (log, alarms); the rest it names.
 SIGTERM drains: what is in flight is answered, what is recorded is shipped.
 Under systemd (Type=notify) it is ready when /readyz is.
@@ -51,7 +52,7 @@ func run(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Writ
 		fmt.Fprint(stdout, usage)
 		return 0
 	}
-	if len(args) == 0 || (args[0] != "edge" && args[0] != "hub") {
+	if len(args) == 0 || (args[0] != "edge" && args[0] != "hub" && args[0] != "witness") {
 		fmt.Fprint(stderr, usage)
 		return 2
 	}
@@ -72,8 +73,11 @@ func run(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Writ
 	d := &daemon{file: *config, stdout: stdout, stderr: stderr}
 	d.log = slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: &d.level}))
 	d.start = d.edge
-	if args[0] == "hub" {
+	switch args[0] {
+	case "hub":
 		d.start = d.hub
+	case "witness":
+		d.start = d.witness
 	}
 	return d.run(ctx, *check)
 }
@@ -206,4 +210,18 @@ func (d *daemon) hub(ctx context.Context, check bool) (part, string, error) {
 		where += ", operations " + h.URL()
 	}
 	return h, fmt.Sprintf("region %s: %s", cfg.Region, where), nil
+}
+
+func (d *daemon) witness(ctx context.Context, check bool) (part, string, error) {
+	cfg, err := assembly.ReadWitnessConfig(d.file)
+	if err != nil || check {
+		return nil, d.file + ": good", err
+	}
+	d.setLevel(cfg.LogLevel)
+	cfg.Log, cfg.SetLogLevel = d.log, d.setLevel
+	w, err := assembly.StartWitness(ctx, cfg)
+	if err != nil {
+		return nil, "", err
+	}
+	return w, fmt.Sprintf("witness %s of regions %s (its line in public.keys: witness %s)", cfg.Name, strings.Join(cfg.Regions, ", "), w.VerifierKey()), nil
 }

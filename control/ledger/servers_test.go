@@ -322,7 +322,7 @@ func TestLossIsNamedAndDoesNotStopTheBoot(t *testing.T) {
 
 // What fills a hole must be what the region signed for.
 func TestHoleIsNotFilledWithAnotherHistory(t *testing.T) {
-	for name, at := range map[string]span{"begins otherwise": {5, 20}, "ends otherwise": {11, 20}, "goes on otherwise": {11, 25}, "at the end": {61, 70}} {
+	for name, at := range map[string]span{"begins otherwise": {5, 20}, "begins otherwise, a part": {5, 15}, "ends otherwise": {11, 20}, "goes on otherwise": {11, 25}, "at the end": {61, 70}} {
 		t.Run(name, func(t *testing.T) {
 			p := newPlace(t)
 			a := newAuthor(t, p.keys, "e1")
@@ -334,7 +334,7 @@ func TestHoleIsNotFilledWithAnotherHistory(t *testing.T) {
 			p.purge(a)
 			hole := span{11, 20}
 			lie := a.fork(15)
-			if name == "begins otherwise" {
+			if strings.HasPrefix(name, "begins") {
 				lie = a.fork(8)
 			}
 			if name == "at the end" {
@@ -457,4 +457,43 @@ func TestReceiptsComeBack(t *testing.T) {
 	}
 	l.Resign() // as the hub does when it has made a stream anew
 	p.receipt(a, 10)
+}
+
+// A region of one server has lost its folder, and its stream has the last batch
+// only: its own receipt proves that what comes continues what it had. With a
+// receipt of another history it takes nothing.
+func TestBridgeOverWhatIsLost(t *testing.T) {
+	for _, same := range []bool{true, false} {
+		t.Run(fmt.Sprint(same), func(t *testing.T) {
+			p := newPlace(t)
+			a := newAuthor(t, p.keys, "e1")
+			l, stop := p.start()
+			p.ship(a.node, a.boot, a.frame(1, 10), a.frame(11, 20), a.frame(21, 30))
+			p.cosigned(l, a, 30)
+			p.purge(a)
+			stop()
+			must(t, os.RemoveAll(p.dir))
+			if !same {
+				receipt, err := audit.Cosign(a.fork(5).batch(1, 30).Checkpoint, p.keys.Node(tenant, a.node), p.key)
+				must(t, err)
+				must(t, p.region.Conn.Stream("ra", "RCPT_"+tenant).Put(t.Context(), "hf."+tenant+".ra.rcpt."+a.node+"."+a.boot, receipt))
+			}
+			l, _ = p.start()
+			p.ship(a.node, a.boot, a.frame(31, 40))
+			status := func() string { return fmt.Sprint(l.Status().Boots) }
+			if !same {
+				until(t, "named", func() bool {
+					return status() == "[complete to 0; missing [[1,40]], which no server has; after 40 unknown]"
+				})
+				return
+			}
+			p.receipt(a, 40)
+			until(t, "named", func() bool {
+				return status() == "[complete to 0; missing [[1,20]], which no server has; after 40 unknown]"
+			})
+			p.ship(a.node, a.boot, a.frame(1, 20)) // the node still had it
+			until(t, "whole again", func() bool { return p.report().Verdict == audit.VerdictComplete })
+			p.verifies(40)
+		})
+	}
 }

@@ -18,10 +18,12 @@ type Keys struct {
 	nodes, regions map[string]note.Verifier // by key name
 	lines          map[string]bool
 	open           func(envelope []byte) (Document, error)
+
+	witnesses witnesses
 }
 
-// ParseKeys reads a public.keys file: lines "node VKEY" and "region VKEY" with
-// note verifier keys, empty lines, and comments that begin with #.
+// ParseKeys reads a public.keys file: lines "node VKEY", "region VKEY" and
+// "witness VKEY" with note verifier keys, empty lines, and comments that begin with #.
 func ParseKeys(file []byte) (*Keys, error) {
 	k := &Keys{}
 	lines := bufio.NewScanner(bytes.NewReader(file))
@@ -31,7 +33,11 @@ func ParseKeys(file []byte) (*Keys, error) {
 			continue
 		}
 		role, vkey, _ := strings.Cut(line, " ")
-		if err := k.add(role, vkey); err != nil {
+		add := func() error { return k.add(role, vkey) }
+		if role == "witness" {
+			add = func() error { return k.AddWitness(vkey) }
+		}
+		if err := add(); err != nil {
 			return nil, fmt.Errorf("line %d: %w", n, err)
 		}
 	}
@@ -132,5 +138,5 @@ func (k *Keys) File() []byte {
 		lines = append(lines, line+"\n")
 	}
 	sort.Strings(lines)
-	return []byte("# Holdfast public keys: all that offline verification trusts.\n" + strings.Join(lines, ""))
+	return []byte("# Holdfast public keys: all that offline verification trusts.\n" + strings.Join(lines, "") + k.witnesses.lines())
 }

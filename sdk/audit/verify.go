@@ -88,6 +88,8 @@ type BootReport struct {
 	Records map[string]uint64 `json:"records"`
 	// Cosigned is the largest size that each region counter-signed.
 	Cosigned map[string]uint64 `json:"cosigned"`
+	// Witnessed is the same of each witness.
+	Witnessed map[string]uint64 `json:"witnessed,omitempty"`
 	// AsOf is when the node signed the newest checkpoint that is there, by its
 	// own clock (RFC 3339). The node may have decided since.
 	AsOf string `json:"as_of,omitempty"`

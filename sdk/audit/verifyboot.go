@@ -137,6 +137,12 @@ func (b *bootVerifier) checkpoint(name string) {
 		if region, ok := strings.CutPrefix(s.Name, RegionKeyName(c.Tenant, "")); ok {
 			b.out.Cosigned[region] = max(b.out.Cosigned[region], c.Size)
 		}
+		if witness, ok := strings.CutPrefix(s.Name, WitnessKeyName(c.Tenant, "")); ok {
+			if b.out.Witnessed == nil {
+				b.out.Witnessed = map[string]uint64{}
+			}
+			b.out.Witnessed[witness] = max(b.out.Witnessed[witness], c.Size)
+		}
 	}
 }
 
@@ -165,7 +171,7 @@ func (b *bootVerifier) openCheckpoint(name string) (Checkpoint, *note.Note, erro
 	if key == nil {
 		return c, nil, fmt.Errorf("no public key for %s", NodeKeyName(c.Tenant, c.Node))
 	}
-	return openNote(msg, key, b.keys.Regions(c.Tenant)...)
+	return openNote(msg, key, append(b.keys.Regions(c.Tenant), b.keys.Witnesses(c.Tenant)...)...)
 }
 
 func (b *bootVerifier) begin(r *Record, batch *Batch, name string) {
