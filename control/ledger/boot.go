@@ -163,6 +163,9 @@ func (l *Ledger) load(key bootKey, verifier note.Verifier) error {
 		s.want, s.cosigned = max(s.want, c.Size), c.Size
 	}
 	s.want = max(s.want, s.head.size)
+	if n := len(s.loose); n > 0 {
+		s.want = max(s.want, s.loose[n-1].last)
+	}
 	s.durable, s.signable = s.head, s.checkpoint
 	if s.lacks() {
 		l.cfg.Log.Error("archive is damaged", "node", key.node, "boot", key.boot, "missing", fmt.Sprint(s.missing()))
@@ -319,7 +322,7 @@ func (l *Ledger) Status() Status {
 }
 
 func (s *bootState) status(key bootKey) BootStatus {
-	b := BootStatus{Node: key.node, Boot: key.boot, Held: s.head.size, Cosigned: min(s.cosigned, s.head.size), Missing: s.missing(), Forked: s.forked, Regions: map[string]uint64{}}
+	b := BootStatus{Node: key.node, Boot: key.boot, Held: s.head.size, Claimed: s.want, Cosigned: min(s.cosigned, s.head.size), Missing: s.missing(), Forked: s.forked, Regions: map[string]uint64{}}
 	for region, c := range s.claims {
 		b.Regions[region] = c.size
 	}
@@ -348,8 +351,9 @@ type Status struct {
 type BootStatus struct {
 	Node, Boot string
 	// Held is the size of the tree that is archived, but for Missing; Cosigned is
-	// how much of it the region has counter-signed.
-	Held, Cosigned uint64
+	// how much of it the region has counter-signed; Claimed is the largest size
+	// that anybody has signed for.
+	Held, Cosigned, Claimed uint64
 	// Missing are records that somebody signed for and that are not here. Nowhere
 	// is set when every server was asked for them in vain.
 	Missing []audit.Range
@@ -378,16 +382,9 @@ func (b BootStatus) String() string {
 		text += "; forked"
 	}
 	if !b.Ended {
-		text += fmt.Sprintf("; after %d unknown", max(b.Held, b.claimed()))
+		text += fmt.Sprintf("; after %d unknown", max(b.Held, b.Claimed))
 	}
 	return text
-}
-
-func (b BootStatus) claimed() uint64 {
-	if n := len(b.Missing); n > 0 {
-		return b.Missing[n-1].To
-	}
-	return b.Held
 }
 
 // sortedKeys are the boots that are known, in order.

@@ -35,6 +35,7 @@ type place struct {
 	dirs   []string
 	other  string // the other region's name; "" for none
 	alarms chan Alarm
+	ungate func()
 }
 
 func newPlace(t *testing.T) *place {

@@ -497,3 +497,30 @@ func TestBridgeOverWhatIsLost(t *testing.T) {
 		})
 	}
 }
+
+// Batches behind a gap that nothing vouches for stay where they are, and count
+// again when the gap is closed.
+func TestBatchesBehindAGapAreAdopted(t *testing.T) {
+	for name, again := range map[string][2]int{"the same": {11, 20}, "other boundaries": {8, 25}} {
+		t.Run(name, func(t *testing.T) {
+			p := newPlace(t)
+			a := newAuthor(t, p.keys, "e1")
+			l, stop := p.start()
+			p.ship(a.node, a.boot, a.frame(1, 10), a.frame(11, 20), a.frame(21, 30), a.frame(31, 40))
+			p.cosigned(l, a, 40)
+			stop()
+			boot := filepath.Join(p.dir, nodesDir, a.node, a.boot)
+			must(t, os.Remove(filepath.Join(boot, span{11, 20}.file())))
+			must(t, os.Remove(filepath.Join(boot, receiptFile)))
+			p.drop("REC_" + tenant)
+			p.drop("RCPT_" + tenant)
+			l, _ = p.start()
+			if got := l.Status().Boots[0].String(); got != "complete to 10; missing [[11,20]]; after 40 unknown" {
+				t.Fatal(got)
+			}
+			p.ship(a.node, a.boot, a.frame(again[0], again[1]))
+			p.cosigned(l, a, 40)
+			p.verifies(40)
+		})
+	}
+}

@@ -17,7 +17,7 @@ import (
 	"github.com/holdfast-policy/holdfast/sdk/bus/embed"
 )
 
-// gate runs what a witness asks.
+// gate runs what witnesses and nodes ask.
 func (p *place) gate(l *Ledger) {
 	p.t.Helper()
 	g := jetstream.NewGate(p.region, slog.New(slog.DiscardHandler))
@@ -25,7 +25,15 @@ func (p *place) gate(l *Ledger) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { defer close(done); g.Run(ctx) }()
-	p.t.Cleanup(func() { cancel(); <-done })
+	p.ungate = func() { cancel(); <-done }
+	p.t.Cleanup(p.ungate)
+}
+
+// regate puts the gate beside another ledger.
+func (p *place) regate(l *Ledger) {
+	p.t.Helper()
+	p.ungate()
+	p.gate(l)
 }
 
 // witness runs one that sees the places' regions until stop.
