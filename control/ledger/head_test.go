@@ -11,6 +11,7 @@ import (
 
 // A node is told what the region's ledger has, whatever the stream says.
 func TestHeadIsTheLedgers(t *testing.T) {
+	t.Parallel()
 	p := newPlace(t)
 	a := newAuthor(t, p.keys, "e1")
 	conn, err := bus.Connect(t.Context(), bus.Config{Server: p.hub, User: "u", Password: "p", Inbox: auth.EdgeInbox("e1")})
@@ -61,6 +62,7 @@ func TestHeadIsTheLedgers(t *testing.T) {
 // A node that goes on behind records which only it has is refused once, so that
 // it asks where the region is.
 func TestGateTellsOfAGap(t *testing.T) {
+	t.Parallel()
 	p := newPlace(t)
 	a := newAuthor(t, p.keys, "e1")
 	conn, err := bus.Connect(t.Context(), bus.Config{Server: p.hub, User: "u", Password: "p", Inbox: auth.EdgeInbox("e1")})

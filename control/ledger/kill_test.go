@@ -101,8 +101,10 @@ func (p *place) killed(secret, step string, nth int64, scrub bool) {
 // A ledger that is killed at any step loses nothing and doubles nothing, and what
 // it published only grows.
 func TestKillAtEveryStep(t *testing.T) {
+	t.Parallel()
 	for _, step := range []string{"store", "stored", "synced", "position", "signed", "published", "filled"} {
 		t.Run(step, func(t *testing.T) {
+			t.Parallel()
 			p := newPlace(t)
 			secret, vkey, err := note.GenerateKey(rand.Reader, audit.RegionKeyName(tenant, "ra"))
 			must(t, err)

@@ -184,6 +184,7 @@ func (p *place) evidence() string {
 }
 
 func TestArchivesAndCountersigns(t *testing.T) {
+	t.Parallel()
 	p := newPlace(t)
 	a := newAuthor(t, p.keys, "e1")
 	l, stop := p.start()
@@ -237,6 +238,7 @@ func (p *place) verifies(records uint64, dirs ...string) {
 }
 
 func TestRefusesAndKeepsAsEvidence(t *testing.T) {
+	t.Parallel()
 	stranger := newAuthor(t, &audit.Keys{}, "e9")
 	for _, c := range []struct {
 		name  string
@@ -278,6 +280,7 @@ func TestRefusesAndKeepsAsEvidence(t *testing.T) {
 		{"a fork that goes on", fork, func(p *place, a *author) []byte { return a.fork(5).frame(11, 20) }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			p := newPlace(t)
 			a := newAuthor(t, p.keys, "e1")
 			l, stop := p.start()
@@ -303,6 +306,7 @@ func TestRefusesAndKeepsAsEvidence(t *testing.T) {
 		})
 	}
 	t.Run("an unknown node", func(t *testing.T) {
+		t.Parallel()
 		p := newPlace(t)
 		a := newAuthor(t, p.keys, "e1")
 		l, _ := p.start()
@@ -330,6 +334,7 @@ func (a *author) next(counter, random uint64, previous string, size int, root [3
 // A boot that does not follow what the region has of its node - its journal was
 // set back, or two write in its name - is evidence, and another one goes on.
 func TestFutureBootIsEvidence(t *testing.T) {
+	t.Parallel()
 	type boots = map[string]func(first *author) *author
 	for name, bad := range (boots{
 		"the boot before ended earlier": func(a *author) *author { return a.next(2, 1, a.boot, 15, mustRoot(a, 15)) },
@@ -339,6 +344,7 @@ func TestFutureBootIsEvidence(t *testing.T) {
 		"it is a second first boot":     func(a *author) *author { return a.next(5, 1, "", 0, [32]byte{}) },
 	}) {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			p := newPlace(t)
 			a := newAuthor(t, p.keys, "e1")
 			l, stop := p.start()
@@ -363,6 +369,7 @@ func TestFutureBootIsEvidence(t *testing.T) {
 		})
 	}
 	t.Run("it grows after the next one began", func(t *testing.T) {
+		t.Parallel()
 		p := newPlace(t)
 		a := newAuthor(t, p.keys, "e1")
 		l, _ := p.start()
@@ -382,6 +389,7 @@ func TestFutureBootIsEvidence(t *testing.T) {
 
 // A node that sends nothing but junk fills no disk and keeps nobody back.
 func TestFloodIsBounded(t *testing.T) {
+	t.Parallel()
 	p := newPlace(t)
 	a, mallory := newAuthor(t, p.keys, "e1"), newAuthor(t, p.keys, "mallory")
 	l, _ := p.start()
@@ -411,6 +419,7 @@ func TestFloodIsBounded(t *testing.T) {
 }
 
 func TestShippedAgainChangesNothing(t *testing.T) {
+	t.Parallel()
 	p := newPlace(t)
 	a := newAuthor(t, p.keys, "e1")
 	l, _ := p.start()
@@ -425,6 +434,7 @@ func TestShippedAgainChangesNothing(t *testing.T) {
 }
 
 func TestArchiveOutlivesTheStream(t *testing.T) {
+	t.Parallel()
 	p := newPlace(t)
 	a := newAuthor(t, p.keys, "e1")
 	l, stop := p.start()
@@ -442,6 +452,7 @@ func TestArchiveOutlivesTheStream(t *testing.T) {
 }
 
 func TestNodeThatIsEnrolledLaterIsReadFromItsBeginning(t *testing.T) {
+	t.Parallel()
 	p := newPlace(t)
 	enrolled := &audit.Keys{}
 	a := newAuthor(t, enrolled, "e1")
@@ -460,6 +471,7 @@ func TestNodeThatIsEnrolledLaterIsReadFromItsBeginning(t *testing.T) {
 }
 
 func TestArchiveIsRepairedFromTheStream(t *testing.T) {
+	t.Parallel()
 	for name, damage := range map[string]func(t *testing.T, file string){
 		"lost": func(t *testing.T, file string) { must(t, os.Remove(file)) },
 		"torn": func(t *testing.T, file string) { must(t, os.Truncate(file, 20)) },
@@ -467,6 +479,7 @@ func TestArchiveIsRepairedFromTheStream(t *testing.T) {
 	} {
 		for _, s := range []span{{1, 10}, {11, 20}, {21, 30}} {
 			t.Run(name+" "+s.file(), func(t *testing.T) {
+				t.Parallel()
 				p := newPlace(t)
 				a := newAuthor(t, p.keys, "e1")
 				l, stop := p.start()
@@ -494,6 +507,7 @@ func flip(t *testing.T, file string) {
 }
 
 func TestDeletedBatchShowsInTheExport(t *testing.T) {
+	t.Parallel()
 	p := newPlace(t)
 	a := newAuthor(t, p.keys, "e1")
 	l, _ := p.start()
@@ -512,6 +526,7 @@ func TestDeletedBatchShowsInTheExport(t *testing.T) {
 }
 
 func TestOpenRefusesAnotherRegionsKey(t *testing.T) {
+	t.Parallel()
 	key, _ := signer(t, audit.RegionKeyName(tenant, "rb"))
 	if _, err := Open(Config{Dir: t.TempDir(), Tenant: tenant, Region: "ra", Key: key, Keys: &audit.Keys{}}); err == nil {
 		t.Fatal("opened with the key of another region")

@@ -46,6 +46,7 @@ func (p *place) seen(a *author) func() []uint64 {
 // Every server believes that it leads, and one is far behind: what the region
 // has signed for only ever grows.
 func TestNoReceiptGoesBackHoweverManyLead(t *testing.T) {
+	t.Parallel()
 	p := newPlace(t)
 	a := newAuthor(t, p.keys, "e1")
 	sizes := p.seen(a)
@@ -106,8 +107,9 @@ func (s slowInput) Records(ctx context.Context, position string, take func(node,
 }
 
 // A signed tree that contradicts the archive is never replaced in silence: both
-// are kept, and nothing more of the boot is signed for.
+// are kept, and what the region has signed for stays.
 func TestContradictionOfTheRegionsOwnReceipt(t *testing.T) {
+	t.Parallel()
 	p := newPlace(t)
 	a := newAuthor(t, p.keys, "e1")
 	a.batch(1, 20)
@@ -147,6 +149,7 @@ func mustRoot(a *author, size int) [32]byte {
 // A server with an empty folder leads, and the stream has no more than the last
 // batch: it gets the rest from the others before it signs.
 func TestReplacedServerFetchesBeforeItSigns(t *testing.T) {
+	t.Parallel()
 	p := newPlace(t)
 	a, b := newAuthor(t, p.keys, "e1"), newAuthor(t, p.keys, "e2")
 	first, stopFirst := p.startServer(0, leads)
@@ -191,6 +194,7 @@ func (p *place) purge(authors ...*author) {
 // A node shipped all of its records to one region and some to the other, and
 // died with its disk: both regions come to the same.
 func TestRegionsReconcileWithoutTheNode(t *testing.T) {
+	t.Parallel()
 	ra, rb := twoPlaces(t)
 	a := newAuthor(t, ra.keys, "e1")
 	la, _ := ra.startServer(0, leads)
@@ -219,6 +223,7 @@ func TestRegionsReconcileWithoutTheNode(t *testing.T) {
 // A node signed two histories, one for each region: both regions find out, keep
 // both, and neither takes the other's.
 func TestRegionsFindAForkBetweenThem(t *testing.T) {
+	t.Parallel()
 	ra, rb := twoPlaces(t)
 	a := newAuthor(t, ra.keys, "e1")
 	a.batch(1, 100)
@@ -255,6 +260,7 @@ func (p *place) lastRoot(a *author) [32]byte {
 // Batches that were archived are damaged or gone, and the stream has them no
 // more: they are found, named, and fetched from another server.
 func TestDamagedArchiveIsRepairedFromPeers(t *testing.T) {
+	t.Parallel()
 	p := newPlace(t)
 	a := newAuthor(t, p.keys, "e1")
 	keeps, _ := p.startServer(1, leads)
@@ -288,6 +294,7 @@ func TestDamagedArchiveIsRepairedFromPeers(t *testing.T) {
 
 // Nobody has what is gone: the ranges are named, and what comes after goes on.
 func TestLossIsNamedAndDoesNotStopTheBoot(t *testing.T) {
+	t.Parallel()
 	p := newPlace(t)
 	a := newAuthor(t, p.keys, "e1")
 	l, _ := p.startServer(0, leads)
@@ -322,8 +329,10 @@ func TestLossIsNamedAndDoesNotStopTheBoot(t *testing.T) {
 
 // What fills a hole must be what the region signed for.
 func TestHoleIsNotFilledWithAnotherHistory(t *testing.T) {
+	t.Parallel()
 	for name, at := range map[string]span{"begins otherwise": {5, 20}, "begins otherwise, a part": {5, 15}, "ends otherwise": {11, 20}, "goes on otherwise": {11, 25}, "at the end": {61, 70}} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			p := newPlace(t)
 			a := newAuthor(t, p.keys, "e1")
 			l, _ := p.startServer(0, leads)
@@ -364,6 +373,7 @@ func (p *place) drop(stream string) {
 
 // The stream keeps what a server misses, and of everything else the last batch.
 func TestSweepKeepsFencesAndWhatIsMissed(t *testing.T) {
+	t.Parallel()
 	p := newPlace(t)
 	a, b := newAuthor(t, p.keys, "e1"), newAuthor(t, p.keys, "e2")
 	var servers []*Ledger
@@ -418,6 +428,7 @@ func TestSweepKeepsFencesAndWhatIsMissed(t *testing.T) {
 
 // One of three is not most: what only the server that leads has archived stays.
 func TestSweepWaitsForMostServers(t *testing.T) {
+	t.Parallel()
 	p := newPlace(t)
 	a := newAuthor(t, p.keys, "e1")
 	l, _ := p.startServer(0, leads)
@@ -445,6 +456,7 @@ func TestSweepWaitsForMostServers(t *testing.T) {
 
 // Receipts that somebody deleted come back, without any record coming.
 func TestReceiptsComeBack(t *testing.T) {
+	t.Parallel()
 	p := newPlace(t)
 	a := newAuthor(t, p.keys, "e1")
 	l, _ := p.startServer(0, leads)
@@ -463,8 +475,10 @@ func TestReceiptsComeBack(t *testing.T) {
 // only: its own receipt proves that what comes continues what it had. With a
 // receipt of another history it takes nothing.
 func TestBridgeOverWhatIsLost(t *testing.T) {
+	t.Parallel()
 	for _, same := range []bool{true, false} {
 		t.Run(fmt.Sprint(same), func(t *testing.T) {
+			t.Parallel()
 			p := newPlace(t)
 			a := newAuthor(t, p.keys, "e1")
 			l, stop := p.start()
@@ -501,8 +515,10 @@ func TestBridgeOverWhatIsLost(t *testing.T) {
 // Batches behind a gap that nothing vouches for stay where they are, and count
 // again when the gap is closed.
 func TestBatchesBehindAGapAreAdopted(t *testing.T) {
+	t.Parallel()
 	for name, again := range map[string][2]int{"the same": {11, 20}, "other boundaries": {8, 25}} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			p := newPlace(t)
 			a := newAuthor(t, p.keys, "e1")
 			l, stop := p.start()

@@ -88,7 +88,8 @@ func (l *Ledger) signAll(ctx context.Context) error {
 }
 
 // unsigned are the boots for which the region may lack a receipt. One that
-// misses records is not signed for until every server was asked for them.
+// misses records is not signed for until every server was asked for them. What a
+// forked boot had before is signed for: it is how other regions see the fork.
 func (l *Ledger) unsigned() []bootKey {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -97,7 +98,7 @@ func (l *Ledger) unsigned() []bootKey {
 		if l.anew {
 			s.published = 0
 		}
-		if s.durable.size > s.published && !s.forked && (len(s.holes) == 0 || s.tried) {
+		if s.durable.size > s.published && (len(s.holes) == 0 || s.tried) {
 			out = append(out, key)
 		}
 	}
@@ -150,7 +151,7 @@ func (l *Ledger) cosign(ctx context.Context, key bootKey) error {
 // calls it.
 func (l *Ledger) next(key bootKey, s *bootState, size uint64, checkpoint, last []byte) ([]byte, error) {
 	verifier := l.cfg.Keys.Node(l.cfg.Tenant, key.node)
-	if s.forked || verifier == nil {
+	if verifier == nil {
 		return nil, nil
 	}
 	if last != nil {

@@ -58,6 +58,7 @@ func witness(t *testing.T, dir string, key note.Signer, keys *audit.Keys, alarms
 // A witness follows a region, also after it was away, and its word is in what
 // the auditor verifies: a region that takes records back is found out.
 func TestWitnessFollowsAndIsBelieved(t *testing.T) {
+	t.Parallel()
 	p := newPlace(t)
 	a := newAuthor(t, p.keys, "e1")
 	l, stopLedger := p.start()
@@ -107,8 +108,10 @@ func TestWitnessFollowsAndIsBelieved(t *testing.T) {
 
 // A node and a region together show the witness one history and then another.
 func TestWitnessSignsNoFork(t *testing.T) {
+	t.Parallel()
 	for name, size := range map[string]int{"of the same size": 100, "that goes on": 120} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			ra := newPlace(t)
 			a := newAuthor(t, ra.keys, "e1")
 			l, _ := ra.start()
@@ -150,6 +153,7 @@ func TestWitnessSignsNoFork(t *testing.T) {
 
 // A folder that was damaged is no reason to sign anew.
 func TestWitnessDoesNotForget(t *testing.T) {
+	t.Parallel()
 	p := newPlace(t)
 	a := newAuthor(t, p.keys, "e1")
 	l, _ := p.start()
