@@ -41,6 +41,7 @@ func (r Region) Create(ctx context.Context) error {
 	}
 	policies, records, receipts, state := conf("pol.>", "blob.>"), conf("rec.>"), conf("rcpt.>"), conf("att.*", "act.*.*", "lease")
 	policies.Immutable, receipts.LastOnly, state.LastOnly, records.AnnounceData = true, true, true, false
+	records.Erasable = true
 	return errors.Join(
 		ensure(ctx, r.policies(), policies),
 		ensure(ctx, r.records(), records),

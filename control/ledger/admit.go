@@ -97,7 +97,7 @@ func (l *Ledger) extend(key bootKey, s *bootState, b *audit.Batch, c audit.Check
 // store archives a batch; the seam is where a crash could part it.
 func (l *Ledger) store(b *audit.Batch) error {
 	l.cfg.Step("store")
-	if err := l.archive.keep(b); err != nil {
+	if err := l.archive.keep(l.withoutErased(b)); err != nil {
 		return err
 	}
 	l.cfg.Step("stored")

@@ -21,10 +21,11 @@ var errOther = errors.New("exists with other bytes")
 
 // An archive is the folder of a ledger:
 //
-//	nodes/NODE/BOOT/FIRST-LAST.batch  frames without blobs, created once
+//	nodes/NODE/BOOT/FIRST-LAST.batch  frames without blobs, created once; parts can be erased
 //	nodes/NODE/BOOT/FIRST-LAST.blobs  the blobs of a frame; they can be erased
 //	nodes/NODE/BOOT/receipt           the last counter-signed checkpoint
 //	evidence/REASON-DIGEST.batch      what was refused, and .txt: why
+//	documents/DIGEST.document         erasures and holds that were taken; .done: carried out
 //	position                          how far the region's stream was read
 //
 // FIRST and LAST have 20 digits. What is written is fsynced, but for receipts.

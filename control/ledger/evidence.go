@@ -51,6 +51,7 @@ func (l *Ledger) quarantine(key bootKey, no *refusal) {
 
 // keepEvidence stores a refused batch and why, once.
 func (l *Ledger) keepEvidence(frame []byte, key bootKey, no *refusal) error {
+	frame, _ = l.strip(frame)
 	path := l.archive.evidence(no.reason, frame)
 	if _, err := os.Stat(path); err == nil {
 		return nil

@@ -26,7 +26,7 @@ func Export(dir string, w *audit.ExportWriter) error {
 			}
 		}
 	}
-	return nil
+	return a.exportDocuments(w)
 }
 
 // export writes the receipt first: batches that come meanwhile are beyond it.

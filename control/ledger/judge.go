@@ -30,6 +30,9 @@ const (
 	futureBoot  reason = "future-boot"  // its boot does not follow what is known of the node
 	quarantined reason = "quarantined"  // its boot has forked before
 	damaged     reason = "damaged"      // a file of the archive that is not what was archived
+
+	underHold     reason = "under-hold"     // an erasure of records that a hold keeps
+	documentsFull reason = "documents-full" // no room for another document
 )
 
 // A refusal is a batch that is kept as evidence instead of in the archive.

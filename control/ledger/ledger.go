@@ -95,6 +95,8 @@ type Ledger struct {
 	look     chan struct{} // something may be missing
 	pending  sync.WaitGroup
 
+	documents documents
+
 	mu       sync.Mutex // guards what follows
 	boots    map[bootKey]*bootState
 	settled  string
@@ -137,7 +139,7 @@ func Open(c Config) (*Ledger, error) {
 	if err := makeDir(filepath.Join(c.Dir, evidenceDir)); err != nil {
 		return nil, fmt.Errorf("ledger %s: %w", c.Region, err)
 	}
-	if err := errors.Join(l.rebuild(), l.recall()); err != nil {
+	if err := errors.Join(l.documents.open(l.archive), l.rebuild(), l.recall()); err != nil {
 		return nil, fmt.Errorf("ledger %s: %w", c.Region, err)
 	}
 	return l, nil
@@ -178,6 +180,7 @@ func (l *Ledger) Run(ctx context.Context) error {
 	helping.Go(func() { l.sign(ctx) })
 	helping.Go(func() { l.mend(ctx) })
 	helping.Go(func() { l.scrub(ctx) })
+	helping.Go(func() { l.erase(ctx) })
 	if l.cfg.Peers != nil {
 		helping.Go(func() { l.listen(ctx) })
 	}

@@ -533,7 +533,7 @@ func TestOpenRefusesAnotherRegionsKey(t *testing.T) {
 	}
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)

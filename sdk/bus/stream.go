@@ -32,7 +32,8 @@ type Stream struct {
 }
 
 // StreamConfig describes a file stream without an age limit. Messages cannot
-// be deleted one by one, and a message is at most MaxMsgSize bytes long.
+// be deleted one by one, unless it says so, and a message is at most MaxMsgSize
+// bytes long.
 type StreamConfig struct {
 	Subjects   []string
 	MaxMsgSize int
@@ -40,6 +41,8 @@ type StreamConfig struct {
 	Immutable bool
 	// LastOnly keeps the last message of each subject.
 	LastOnly bool
+	// Erasable lets Erase remove messages.
+	Erasable bool
 	// Announce is a subject's beginning under which the subject of each message
 	// is published when the message is stored; "" for none. AnnounceData adds the
 	// message's data.
@@ -75,15 +78,20 @@ func (s *Stream) Ensure(ctx context.Context, c StreamConfig) error {
 		conf.MaxMsgsPerSubject, conf.Discard, conf.DiscardNewPerSubject = 1, jetstream.DiscardNew, true
 	case c.LastOnly:
 		conf.MaxMsgsPerSubject, conf.DenyDelete = 1, false
+	case c.Erasable:
+		conf.DenyDelete = false
 	}
 	if c.Announce != "" {
 		conf.RePublish = &jetstream.RePublish{Source: ">", Destination: c.Announce + ".>", HeadersOnly: !c.AnnounceData}
 	}
 	ctx, cancel := bounded(ctx)
 	defer cancel()
-	_, err := s.js.Stream(ctx, s.name)
+	have, err := s.js.Stream(ctx, s.name)
 	switch {
 	case err == nil:
+		if have.CachedInfo().Config.DenyDelete {
+			conf.DenyDelete = true // the server lets nobody take that back
+		}
 		_, err = s.js.UpdateStream(ctx, conf)
 	case errors.Is(err, jetstream.ErrStreamNotFound):
 		err = s.create(ctx, conf)
@@ -293,6 +301,36 @@ func (s *Stream) PurgeBefore(ctx context.Context, subject string, seq uint64) er
 	}
 	if err != nil {
 		return fmt.Errorf("purge %s of %s: %w", s.name, s.domain, unreachable(err))
+	}
+	return nil
+}
+
+// ErrNotErasable means that the stream was made without Erasable.
+var ErrNotErasable = errors.New("the stream was made so that its messages cannot be erased")
+
+// Erase removes one message and overwrites its bytes on disk; one that is not
+// there is no error. In a stream of several servers the log of their consensus
+// keeps its own copy until it is compacted.
+func (s *Stream) Erase(ctx context.Context, seq uint64) error {
+	if s.err != nil {
+		return s.err
+	}
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	st, err := s.js.Stream(ctx, s.name)
+	if err == nil {
+		err = st.SecureDeleteMsg(ctx, seq)
+		if errors.Is(err, jetstream.ErrMsgDeleteUnsuccessful) {
+			if _, gone := st.GetMsg(ctx, seq); errors.Is(gone, jetstream.ErrMsgNotFound) {
+				return nil
+			}
+			if have, looked := st.Info(ctx); looked == nil && have.Config.DenyDelete {
+				err = ErrNotErasable
+			}
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("erase message %d of %s of %s: %w", seq, s.name, s.domain, unreachable(err))
 	}
 	return nil
 }
