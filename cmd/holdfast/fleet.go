@@ -223,7 +223,7 @@ func fleetEnrollCommand(e *env) *cobra.Command {
 		Long: `Enroll signs the enrolment of a node - its name, log key and labels - and issues its credentials, which allow exactly its own records,
 attestations and live decisions out, and its tenant's policies, heartbeats and kills in. It writes DIR/nodes/NODE with the
 configuration and all that the node needs, to be taken to its machine and given to ` + "`holdfastd edge --config edge.yaml`" + `,
-and hands the enrolment to the hubs. Enrolling a name again replaces its log key and labels.`,
+and hands the enrolment to the hubs. Enrolling a name again replaces its labels, and its log key if --log-key or --new-log-key says so.`,
 		Example: "  holdfast fleet enroll edge-7 --dir ./bank --key enrol.key --label site=lab",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) (err error) {
@@ -244,6 +244,8 @@ and hands the enrolment to the hubs. Enrolling a name again replaces its log key
 	c.Flags().StringVar(&key, "key", "", "private key of role enrol")
 	c.Flags().StringToStringVar(&enrol.Labels, "label", nil, "NAME=VALUE, chooses the node for rings and audiences")
 	c.Flags().StringVar(&enrol.LogKey, "log-key", "", "verifier key of a log key that was made on the node's machine; none makes one here")
+	c.Flags().BoolVar(&enrol.NewLogKey, "new-log-key", false, "replace the log key in the node's folder; the node signs with the new one from its next start on")
+	c.Flags().Uint64Var(&enrol.OldKeyUntil, "old-key-until", 0, "the last boot for which the replaced log key counts, when it may be in wrong hands; 0 is no end")
 	c.Flags().StringVar(&enrol.Home, "home", "", "region whose hubs the node prefers")
 	c.Flags().StringVar(&enrol.Listen, "listen", "", "where the node answers over HTTP (default 127.0.0.1:8181)")
 	c.Flags().Uint64Var(&enrol.MinEpoch, "min-epoch", 0, "lowest epoch that it may begin with")

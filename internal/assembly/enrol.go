@@ -29,7 +29,12 @@ type Enrol struct {
 	// LogKey is the verifier key of a log key that was made on the node's machine;
 	// "" makes one in the node's folder.
 	LogKey string
-	Key    *bundle.PrivateKey // role enrol
+	// NewLogKey has the key that is in the node's folder replaced.
+	NewLogKey bool
+	// OldKeyUntil is the counter of the last boot for which the log key counts that
+	// is replaced; 0 is no end.
+	OldKeyUntil uint64
+	Key         *bundle.PrivateKey // role enrol
 	// Home is the region whose hubs are preferred; "" is the first.
 	Home string
 	// Listen is where the node answers; "" is 127.0.0.1:8181.
@@ -41,8 +46,8 @@ type Enrol struct {
 // EnrolNode signs the enrolment of a node of the fleet kept in l, issues its
 // credentials and writes its folder under nodes/, with its configuration and all
 // that it needs. It returns the enrolment's envelope, which the hubs are to be
-// given. Enrolling a node again replaces its log key and labels, under a higher
-// serial, and keeps its credentials.
+// given. Enrolling a node again replaces its labels, and its log key when there is
+// a new one, under a higher serial, and keeps its credentials.
 func EnrolNode(l Layout, e Enrol) (envelope []byte, dir string, err error) {
 	d, err := readDescription(l)
 	if err != nil {
@@ -58,13 +63,12 @@ func EnrolNode(l Layout, e Enrol) (envelope []byte, dir string, err error) {
 	if err := os.MkdirAll(filepath.Join(dir, "data"), 0o700); err != nil {
 		return nil, "", err
 	}
-	if e.LogKey == "" {
-		_, e.LogKey, err = journal.LoadOrCreateKey(edge.KeyFile(filepath.Join(dir, "data")), audit.NodeKeyName(d.Tenant, e.Node))
-		if err != nil {
-			return nil, "", err
-		}
-	} else if _, err := note.NewVerifier(e.LogKey); err != nil {
-		return nil, "", fmt.Errorf("log key: %w", err)
+	if e.LogKey, err = logKeyOf(d, e, filepath.Join(dir, "data")); err != nil {
+		return nil, "", err
+	}
+	former, err := formerKeys(l, e)
+	if err != nil {
+		return nil, "", err
 	}
 	authority, err := auth.Open(l.Authority())
 	if err != nil {
@@ -79,7 +83,7 @@ func EnrolNode(l Layout, e Enrol) (envelope []byte, dir string, err error) {
 		return nil, "", err
 	}
 	envelope, err = bundle.SignEnrolment(&bundle.Enrolment{
-		Tenant: d.Tenant, Node: e.Node, Serial: serial, LogKey: e.LogKey, Labels: e.Labels, User: user, MinEpoch: e.MinEpoch, Created: time.Now().UnixNano(),
+		Tenant: d.Tenant, Node: e.Node, Serial: serial, LogKey: e.LogKey, Labels: e.Labels, User: user, MinEpoch: e.MinEpoch, Created: time.Now().UnixNano(), Former: former,
 	}, e.Key)
 	if err != nil {
 		return nil, "", err
@@ -88,6 +92,45 @@ func EnrolNode(l Layout, e Enrol) (envelope []byte, dir string, err error) {
 		return nil, "", err
 	}
 	return envelope, dir, keepEnrolment(l, e.Node, serial, envelope)
+}
+
+// logKeyOf is the public form of the node's log key, which is made if need be.
+func logKeyOf(d description, e Enrol, home string) (vkey string, err error) {
+	name := audit.NodeKeyName(d.Tenant, e.Node)
+	switch {
+	case e.LogKey != "" && e.NewLogKey:
+		return "", errors.New("the new log key is given, or made here: not both")
+	case e.LogKey != "":
+		if _, err := note.NewVerifier(e.LogKey); err != nil {
+			return "", fmt.Errorf("log key: %w", err)
+		}
+		return e.LogKey, nil
+	case e.NewLogKey:
+		return journal.ReplaceKey(edge.KeyFile(home), edge.FormerKeysFile(home), name)
+	}
+	_, vkey, err = journal.LoadOrCreateKey(edge.KeyFile(home), name)
+	return vkey, err
+}
+
+// formerKeys are those of the node's last enrolment from here, with its log key
+// when another one is in its place now.
+func formerKeys(l Layout, e Enrol) ([]bundle.FormerKey, error) {
+	env, err := os.ReadFile(l.Enrolment(e.Node))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	last, err := bundle.UnverifiedEnrolment(env)
+	if err != nil {
+		return nil, err
+	}
+	former := slices.DeleteFunc(last.Former, func(f bundle.FormerKey) bool { return f.Key == e.LogKey })
+	if last.LogKey != e.LogKey {
+		former = append(former, bundle.FormerKey{Key: last.LogKey, Until: e.OldKeyUntil})
+	}
+	return former[max(0, len(former)-bundle.MaxFormerKeys):], nil
 }
 
 // RetireNode signs that a node is no longer of the fleet, and revokes its

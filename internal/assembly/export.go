@@ -103,7 +103,7 @@ func exportJournal(w *audit.ExportWriter, home, tenant, node string) error {
 	if cfg.Key, vkey, err = journal.LoadKey(edge.KeyFile(home), audit.NodeKeyName(tenant, node)); err != nil {
 		return err
 	}
-	if cfg.Former, err = journal.FormerKeys(edge.FormerKeysFile(home), vkey); err != nil {
+	if cfg.Signed, err = journal.NodeKey(edge.FormerKeysFile(home), vkey); err != nil {
 		return err
 	}
 	return journal.Export(cfg, w)

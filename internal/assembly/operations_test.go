@@ -21,6 +21,8 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/holdfast-policy/holdfast/internal/assembly"
+	"github.com/holdfast-policy/holdfast/runtime/edge"
+	"github.com/holdfast-policy/holdfast/runtime/journal"
 	"github.com/holdfast-policy/holdfast/sdk/audit"
 	"github.com/holdfast-policy/holdfast/sdk/bundle"
 	"github.com/holdfast-policy/holdfast/sdk/bus"
@@ -463,7 +465,7 @@ func enrolAndRetire(t *testing.T, l assembly.Layout, enrol *bundle.PrivateKey) {
 	}
 	env, _, err = assembly.EnrolNode(l, assembly.Enrol{Node: "e1", Key: enrol, LogKey: vkey})
 	again := open(env, err)
-	if again.Serial != 2 || again.LogKey != vkey || again.User != first.User {
+	if again.Serial != 2 || again.LogKey != vkey || again.User != first.User || len(again.Former) != 1 || again.Former[0] != (bundle.FormerKey{Key: first.LogKey}) {
 		t.Errorf("again %+v", again.Enrolment)
 	}
 	env, account, err := assembly.RetireNode(l, "e1", enrol)
@@ -497,7 +499,16 @@ func enrolAndRetire(t *testing.T, l assembly.Layout, enrol *bundle.PrivateKey) {
 	}
 	env, _, err = assembly.EnrolNode(l, assembly.Enrol{Node: "e1", Key: enrol})
 	back := open(env, err)
-	if back.Serial != 6 || back.Retired || back.User == first.User {
+	if back.Serial != 6 || back.Retired || back.User == first.User || back.LogKey != first.LogKey || len(back.Former) != 1 || back.Former[0].Key != vkey {
 		t.Errorf("back %+v", back.Enrolment)
+	}
+	env, dir, err = assembly.EnrolNode(l, assembly.Enrol{Node: "e1", Key: enrol, NewLogKey: true, OldKeyUntil: 7})
+	replaced := open(env, err)
+	want := []bundle.FormerKey{{Key: vkey}, {Key: first.LogKey, Until: 7}}
+	if _, key, err := journal.LoadKey(edge.KeyFile(filepath.Join(dir, "data")), audit.NodeKeyName("bank", "e1")); err != nil || key != replaced.LogKey || key == first.LogKey || !slices.Equal(replaced.Former, want) {
+		t.Errorf("%v: replaced %+v", err, replaced.Enrolment)
+	}
+	if keys, err := os.ReadFile(edge.FormerKeysFile(filepath.Join(dir, "data"))); err != nil || strings.TrimSpace(string(keys)) != first.LogKey {
+		t.Errorf("%v: the node's folder knows the former keys %q", err, keys)
 	}
 }

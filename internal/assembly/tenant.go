@@ -149,9 +149,14 @@ func (w writer) Order(ctx context.Context, epoch, serial uint64, envelope []byte
 	return err
 }
 
-// enrolled trusts a node's log key from its enrolment on.
+// enrolled trusts a node's log key from its enrolment on, and those before it for
+// what they signed.
 func (t *tenant) enrolled(e *bundle.SignedEnrolment) {
-	if err := t.keys.SetNode(e.LogKey); err != nil {
+	former := make([]audit.FormerKey, len(e.Former))
+	for i, f := range e.Former {
+		former[i] = audit.FormerKey(f)
+	}
+	if err := t.keys.SetNode(e.LogKey, former...); err != nil {
 		t.log.Error("log key of an enrolment", "node", e.Node, "err", err)
 	}
 }

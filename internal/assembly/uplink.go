@@ -129,10 +129,7 @@ func (u *uplink) Await(ctx context.Context, boot string, seq uint64, class polic
 func (u *uplink) Met(boot string, seq uint64) policy.Durability { return u.shipper.Met(boot, seq) }
 
 func (u *uplink) newShipper(node *edge.Node) (*ship.Shipper, error) {
-	key, err := note.NewVerifier(node.VerifierKey())
-	if err != nil {
-		return nil, fmt.Errorf("log key: %w", err)
-	}
+	key := node.LogKey()
 	cfg := ship.Config{
 		Node: u.cfg.Node, Key: key, Journal: running{node}, Log: u.cfg.Log,
 		OnEvidence: func(e ship.Evidence) {

@@ -92,7 +92,7 @@ type Config struct {
 type Node struct {
 	cfg    Config
 	key    note.Signer
-	former []note.Verifier // that it had before
+	signed note.Verifier // opens what key or one before it signed
 	vkey   string
 	secret *Secret
 	engine *engine.Engine
@@ -182,7 +182,7 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 	if err := journal.NoteKey(FormerKeysFile(cfg.Dir), n.vkey); err != nil {
 		return nil, err
 	}
-	if n.former, err = journal.FormerKeys(FormerKeysFile(cfg.Dir), n.vkey); err != nil {
+	if n.signed, err = journal.NodeKey(FormerKeysFile(cfg.Dir), n.vkey); err != nil {
 		return nil, err
 	}
 	if n.secret, err = openSecret(&cfg); err != nil {
@@ -253,7 +253,7 @@ func (n *Node) prepare(ctx context.Context) (err error) {
 func (n *Node) openJournal() (*journal.Journal, error) {
 	cfg := journal.Config{
 		Dir: JournalDir(n.cfg.Dir), Tenant: n.cfg.Tenant, Node: n.cfg.Name,
-		Key: n.key, Secret: n.secret.ID(), Former: n.former, FS: n.cfg.JournalFS, Log: n.log,
+		Key: n.key, Secret: n.secret.ID(), Signed: n.signed, FS: n.cfg.JournalFS, Log: n.log,
 		Heartbeat: n.lastHeartbeat, QuotaBytes: n.cfg.JournalQuota, OnSpace: n.spaceChanged, OnDamage: n.damageFound,
 	}
 	if n.cfg.Journal != nil {
@@ -311,6 +311,9 @@ func (n *Node) Journal() *journal.Journal { return n.live.Load().journal }
 
 // VerifierKey is the public form of the node's log key, for public.keys.
 func (n *Node) VerifierKey() string { return n.vkey }
+
+// LogKey opens what the node signed, also with the log keys that it had before.
+func (n *Node) LogKey() note.Verifier { return n.signed }
 
 // Ready returns why the node only denies, or nil.
 func (n *Node) Ready() error {

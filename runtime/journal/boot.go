@@ -101,8 +101,8 @@ func (cfg *Config) openCheckpoint(msg []byte) (audit.Checkpoint, error) {
 	if again, err := c.Sign(cfg.Key); err == nil && bytes.Equal(again, msg) && c.Tenant == cfg.Tenant && c.Node == cfg.Node {
 		return c, nil // ed25519 signs the same in the same way
 	}
-	for _, former := range cfg.Former {
-		if c, err := audit.OpenCheckpoint(msg, former); err == nil && c.Tenant == cfg.Tenant && c.Node == cfg.Node {
+	if cfg.Signed != nil {
+		if c, err := audit.OpenCheckpoint(msg, cfg.Signed); err == nil && c.Tenant == cfg.Tenant && c.Node == cfg.Node {
 			return c, nil
 		}
 	}

@@ -53,10 +53,11 @@ const lockFile = "lock"
 type Config struct {
 	Dir          string
 	Tenant, Node string
-	// Key is the node's log key; its name must be audit.NodeKeyName. Former are the
-	// keys that it had before, which signed earlier boots.
+	// Key is the node's log key; its name must be audit.NodeKeyName. Signed opens
+	// what it or a key before it signed, see NodeKey; nil is for a node that had no
+	// other.
 	Key    note.Signer
-	Former []note.Verifier
+	Signed note.Verifier
 	// Secret is the id of the tenant secret that the keys of parts derive from.
 	Secret string
 	// Heartbeat returns the digest of the envelope of the last heartbeat that the

@@ -388,3 +388,66 @@ func exportTo(dir string, fill func(*audit.ExportWriter) error) error {
 	}
 	return errors.Join(fill(w), w.Close())
 }
+
+// A log key that is replaced: what it signed stays the node's, whether the boot
+// was closed with it or recovered with the new one; nobody else's key does.
+func TestReplacedLogKey(t *testing.T) {
+	b := newBench(t)
+	j := b.open()
+	refs := b.fill(j, 30)
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	j = b.open()
+	refs = append(refs, b.fill(j, 30)...)
+	b.crash(j)
+	dir := filepath.Dir(b.cfg.Dir)
+	path, former, name := filepath.Join(dir, "log.key"), filepath.Join(dir, "log.keys"), audit.NodeKeyName(tenant, nodeName)
+	vkey, err := ReplaceKey(path, former, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var loaded string
+	if b.cfg.Key, loaded, err = LoadKey(path, name); err != nil || loaded != vkey {
+		t.Fatalf("%v: %q, not %q", err, loaded, vkey)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+		t.Fatalf("%v %v", err, info.Mode())
+	}
+	stranger := b.cfg
+	stranger.Dir = filepath.Join(t.TempDir(), "copy")
+	if err := os.CopyFS(stranger.Dir, os.DirFS(b.cfg.Dir)); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(NoteKey(former, vkey), NoteKey(former, vkey), b.keys.SetNode(vkey)); err != nil {
+		t.Fatal(err)
+	}
+	if b.cfg.Signed, err = NodeKey(former, vkey); err != nil {
+		t.Fatal(err)
+	}
+	b.node = b.keys.Node(tenant, nodeName)
+	j = b.open()
+	if d := j.Report().Damage; len(d) > 0 {
+		t.Fatalf("%+v", d)
+	}
+	refs = append(refs, b.fill(j, 5)...)
+	b.mustHave(j, refs)
+	b.mustComplete(j)
+	for _, boot := range j.Boots() {
+		msg, err := j.LastCheckpoint(boot.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := audit.OpenCheckpoint(msg, b.node); err != nil {
+			t.Error(err)
+		}
+	}
+	s, err := Open(stranger) // that does not know the old key
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := s.Report().Damage; len(d) == 0 {
+		t.Error("a checkpoint by a key that is not the node's passed")
+	}
+	s.Close()
+}

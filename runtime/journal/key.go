@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"golang.org/x/mod/sumdb/note"
+
+	"github.com/holdfast-policy/holdfast/sdk/audit"
 )
 
 // LoadOrCreateKey returns the ed25519 note key in the file path, and its public
@@ -59,25 +61,34 @@ func parseKey(path, name, secret, vkey string) (note.Signer, string, error) {
 	return key, vkey, nil
 }
 
-// FormerKeys returns the log keys that a node had before the one in use, from the
-// file that NoteKey keeps. Without the file there were none.
-func FormerKeys(path, vkey string) (former []note.Verifier, err error) {
+// NodeKey returns what opens everything that a node signed: with the log key in
+// use, vkey, and with those before it, from the file that NoteKey keeps. Without
+// the file there were none.
+func NodeKey(path, vkey string) (note.Verifier, error) {
 	lines, err := readKeys(path)
-	for _, line := range lines {
-		if line == vkey {
-			continue
+	if err != nil {
+		return nil, err
+	}
+	public, err := note.NewVerifier(vkey)
+	if err != nil {
+		return nil, fmt.Errorf("log key: %w", err)
+	}
+	keys := &audit.Keys{}
+	for _, line := range append(lines, vkey) {
+		if v, err := note.NewVerifier(line); err != nil || v.Name() != public.Name() {
+			return nil, fmt.Errorf("former log keys %s: %.100q is not a key of %s", path, line, public.Name())
 		}
-		v, err := note.NewVerifier(line)
-		if err != nil {
+		if err := keys.AddNode(line); err != nil {
 			return nil, fmt.Errorf("former log keys %s: %w", path, err)
 		}
-		former = append(former, v)
 	}
-	return former, err
+	_, name, _ := strings.Cut(public.Name(), "/")
+	tenant, node, _ := strings.Cut(name, "/")
+	return keys.Node(tenant, node), nil
 }
 
 // NoteKey adds the public form of a node's log key to the file path, one a line,
-// if it is not there: what a key signed stays the node's after it was replaced.
+// if it is not there: what a key signed stays the node's, see NodeKey, after it was replaced.
 func NoteKey(path, vkey string) error {
 	lines, err := readKeys(path)
 	if err != nil || slices.Contains(lines, vkey) {

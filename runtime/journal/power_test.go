@@ -17,7 +17,7 @@ import (
 )
 
 var (
-	seeds     = flag.Int("seeds", 400, "how many disks lose power")
+	seeds     = flag.Int("seeds", 200, "how many disks lose power")
 	firstSeed = flag.Uint64("seed", 1, "the first one")
 )
 

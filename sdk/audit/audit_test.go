@@ -247,6 +247,7 @@ func TestParseCheckpointTakesOneFormOnly(t *testing.T) {
 
 func TestKeys(t *testing.T) {
 	node, node2, region := newSigner(t, NodeKeyName("acme", "edge-1")), newSigner(t, NodeKeyName("acme", "edge-1")), newSigner(t, RegionKeyName("acme", "eu"))
+	region2 := newSigner(t, RegionKeyName("acme", "eu"))
 	file := "# keys\n\nnode " + node.vkey + "\nregion " + region.vkey + "\n"
 	k, err := ParseKeys([]byte(file))
 	if err != nil || k.Node("acme", "edge-1") == nil || k.Region("acme", "eu") == nil || len(k.Regions("acme")) != 1 || k.Node("acme", "edge-2") != nil {
@@ -257,7 +258,10 @@ func TestKeys(t *testing.T) {
 		t.Fatalf("%v\n%s", err, k.File())
 	}
 	for name, bad := range map[string]string{
-		"second key":    file + "node " + node2.vkey,
+		"second key":    file + "region " + region2.vkey,
+		"until nothing": file + "node " + node2.vkey + " until ",
+		"until 0":       file + "node " + node2.vkey + " until 0",
+		"until region":  "region " + region.vkey + " until 3",
 		"wrong role":    "region " + node.vkey,
 		"unknown role":  "witness " + node.vkey,
 		"node's region": "node " + region.vkey,
@@ -273,6 +277,48 @@ func TestKeys(t *testing.T) {
 	var none *Keys = &Keys{}
 	if none.Node("a", "b") != nil || none.Regions("a") != nil || len(none.File()) == 0 {
 		t.Fatal("the zero value trusts somebody")
+	}
+}
+
+// What a key signed that was replaced stays the node's, up to the boot for which
+// it counts; a key that was never the node's does not count.
+func TestReplacedKey(t *testing.T) {
+	name := NodeKeyName("acme", "edge-1")
+	first, second, third, stranger := newSigner(t, name), newSigner(t, name), newSigner(t, name), newSigner(t, name)
+	region := newSigner(t, RegionKeyName("acme", "eu"))
+	k := &Keys{}
+	if err := errors.Join(k.AddNode(first.vkey), k.SetNode(second.vkey, FormerKey{Key: first.vkey, Until: 3}), k.SetNode(third.vkey, FormerKey{first.vkey, 3}, FormerKey{Key: second.vkey}), k.AddRegion(region.vkey)); err != nil {
+		t.Fatal(err)
+	}
+	again, err := ParseKeys(k.File())
+	if err != nil || !bytes.Equal(again.File(), k.File()) {
+		t.Fatalf("%v\n%s", err, k.File())
+	}
+	for _, keys := range []*Keys{k, again} {
+		node := keys.Node("acme", "edge-1")
+		if node.KeyHash() != third.Signer.KeyHash() {
+			t.Fatal("the key in use is another one")
+		}
+		for _, c := range []struct {
+			by   signer
+			boot uint64
+			ok   bool
+		}{{first, 3, true}, {first, 4, false}, {second, 3, true}, {second, 9, true}, {third, 1, true}, {third, 9, true}, {stranger, 1, false}} {
+			msg, err := (Checkpoint{Tenant: "acme", Node: "edge-1", Boot: BootID(c.boot, 5)}).Sign(c.by.Signer)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := OpenCheckpoint(msg, node); (err == nil) != c.ok {
+				t.Errorf("%+v: %v", c, err)
+			}
+			receipt, err := Cosign(msg, node, region.Signer)
+			if (err == nil) != c.ok {
+				t.Errorf("%+v counter-signed: %v", c, err)
+			}
+			if _, err := OpenReceipt(receipt, node, keys.Region("acme", "eu")); (err == nil) != c.ok {
+				t.Errorf("%+v, its receipt: %v", c, err)
+			}
+		}
 	}
 }
 

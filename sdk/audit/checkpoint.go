@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -94,7 +95,12 @@ func openNote(msg []byte, node note.Verifier, regions ...note.Verifier) (Checkpo
 	if len(msg) > MaxNoteBytes {
 		return Checkpoint{}, nil, fmt.Errorf("checkpoint of %d bytes; at most %d", len(msg), MaxNoteBytes)
 	}
-	n, err := note.Open(msg, note.VerifierList(append(regions, node)...))
+	keys := keysOf(node)
+	known := slices.Clone(regions)
+	for _, k := range keys {
+		known = append(known, k)
+	}
+	n, err := note.Open(msg, note.VerifierList(known...))
 	if err != nil {
 		return Checkpoint{}, nil, fmt.Errorf("checkpoint: %w", err)
 	}
@@ -102,7 +108,7 @@ func openNote(msg []byte, node note.Verifier, regions ...note.Verifier) (Checkpo
 	if err != nil {
 		return Checkpoint{}, nil, err
 	}
-	if node.Name() != NodeKeyName(c.Tenant, c.Node) || !signedBy(n, node) {
+	if node.Name() != NodeKeyName(c.Tenant, c.Node) || !slices.ContainsFunc(keys, func(k nodeKey) bool { return k.counts(c.Boot) && signedBy(n, k) }) {
 		return Checkpoint{}, nil, fmt.Errorf("checkpoint %s is not signed by its node", c.Origin())
 	}
 	return c, n, nil

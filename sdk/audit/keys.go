@@ -3,8 +3,12 @@ package audit
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sort"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -14,16 +18,63 @@ import (
 // Keys are the public keys that verification trusts. The zero value trusts
 // nobody. They are safe for concurrent use.
 type Keys struct {
-	mu             sync.RWMutex             // guards what follows
-	nodes, regions map[string]note.Verifier // by key name
-	lines          map[string]bool
-	open           func(envelope []byte) (Document, error)
+	mu      sync.RWMutex             // guards what follows
+	nodes   map[string]nodeKeys      // by key name
+	regions map[string]note.Verifier // by key name
+	lines   map[string]string        // of regions, by key name
+	open    func(envelope []byte) (Document, error)
 
 	witnesses witnesses
 }
 
+// A nodeKey is one log key of a node.
+type nodeKey struct {
+	note.Verifier
+	vkey string
+	// until is the counter of the last boot for which the key counts; 0 is no end.
+	until uint64
+}
+
+func (k nodeKey) counts(boot string) bool {
+	counter, _, err := ParseBootID(boot)
+	return err == nil && (k.until == 0 || counter <= k.until)
+}
+
+// nodeKeys are all log keys that a node had, the one in use last.
+type nodeKeys []nodeKey
+
+func (k nodeKeys) with(key nodeKey) nodeKeys { return append(k.without(key.vkey), key) }
+
+func (k nodeKeys) without(vkey string) nodeKeys {
+	return slices.DeleteFunc(slices.Clone(k), func(o nodeKey) bool { return o.vkey == vkey })
+}
+
+// A nodeVerifier is a node that had several keys: as a verifier it is the one in
+// use, but what the node signed is opened with whichever signed it.
+type nodeVerifier struct {
+	nodeKey // in use
+	all     nodeKeys
+}
+
+// keysOf are the keys that a node's verifier stands for.
+func keysOf(node note.Verifier) nodeKeys {
+	if v, ok := node.(*nodeVerifier); ok {
+		return v.all
+	}
+	return nodeKeys{{Verifier: node}}
+}
+
+// A FormerKey is a log key that a node had before the one that it has.
+type FormerKey struct {
+	Key string // a note verifier key
+	// Until is the counter of the last boot for which it counts; 0 is no end.
+	Until uint64
+}
+
 // ParseKeys reads a public.keys file: lines "node VKEY", "region VKEY" and
-// "witness VKEY" with note verifier keys, empty lines, and comments that begin with #.
+// "witness VKEY" with note verifier keys, empty lines, and comments that begin with #. A node may have
+// several keys, the one in use last; one that was replaced may end with "until"
+// and the counter of the last boot for which it counts.
 func ParseKeys(file []byte) (*Keys, error) {
 	k := &Keys{}
 	lines := bufio.NewScanner(bytes.NewReader(file))
@@ -32,9 +83,8 @@ func ParseKeys(file []byte) (*Keys, error) {
 		if line == "" || line[0] == '#' {
 			continue
 		}
-		role, vkey, _ := strings.Cut(line, " ")
-		add := func() error { return k.add(role, vkey) }
-		if role == "witness" {
+		add := func() error { return k.parse(line) }
+		if vkey, ok := strings.CutPrefix(line, "witness "); ok {
 			add = func() error { return k.AddWitness(vkey) }
 		}
 		if err := add(); err != nil {
@@ -44,65 +94,100 @@ func ParseKeys(file []byte) (*Keys, error) {
 	return k, lines.Err()
 }
 
-// AddNode trusts the log key of a node.
-func (k *Keys) AddNode(vkey string) error { return k.add("node", vkey) }
+func (k *Keys) parse(line string) (err error) {
+	role, rest, _ := strings.Cut(line, " ")
+	vkey, bound, bounded := strings.Cut(rest, " until ")
+	var until uint64
+	if bounded {
+		if until, err = strconv.ParseUint(bound, 10, 63); err == nil && until == 0 {
+			err = errors.New("boots count from 1")
+		}
+		if err != nil {
+			return fmt.Errorf("until %.20q: %w", bound, err)
+		}
+	}
+	switch {
+	case role == "node":
+		return k.addNode(FormerKey{vkey, until})
+	case role == "region" && !bounded:
+		return k.AddRegion(vkey)
+	}
+	return fmt.Errorf("%.20q is not node or region", role)
+}
 
-// AddRegion trusts the ledger key of a region.
-func (k *Keys) AddRegion(vkey string) error { return k.add("region", vkey) }
+// AddNode trusts a log key of a node, beside those that it had before.
+func (k *Keys) AddNode(vkey string) error { return k.addNode(FormerKey{Key: vkey}) }
 
-// SetNode trusts the log key of a node in the place of one that it had.
-func (k *Keys) SetNode(vkey string) error {
-	v, err := note.NewVerifier(vkey)
+// SetNode trusts the log key of a node in the place of those that it had, which
+// go on to count for what they signed, as former says.
+func (k *Keys) SetNode(vkey string, former ...FormerKey) error {
+	for _, f := range former {
+		if err := k.addNode(f); err != nil {
+			return err
+		}
+	}
+	return k.AddNode(vkey)
+}
+
+func (k *Keys) addNode(key FormerKey) error {
+	v, err := note.NewVerifier(key.Key)
 	if err != nil {
 		return fmt.Errorf("node key: %w", err)
 	}
-	k.mu.Lock()
-	for line := range k.lines {
-		if old, ok := strings.CutPrefix(line, "node "); ok && strings.HasPrefix(old, v.Name()+"+") && old != vkey {
-			delete(k.lines, line)
-			delete(k.nodes, v.Name())
-		}
+	parts := strings.Split(v.Name(), "/")
+	if len(parts) != 3 || parts[0] != "holdfast" || !ValidName(parts[1]) || !ValidName(parts[2]) {
+		return fmt.Errorf("key name %.200q is not that of a node", v.Name())
 	}
-	k.mu.Unlock()
-	return k.add("node", vkey)
-}
-
-func (k *Keys) add(role, vkey string) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.lines == nil {
-		k.nodes, k.regions, k.lines = map[string]note.Verifier{}, map[string]note.Verifier{}, map[string]bool{}
+	if k.nodes == nil {
+		k.nodes = map[string]nodeKeys{}
 	}
-	v, err := note.NewVerifier(vkey)
-	if err != nil {
-		return fmt.Errorf("%s key: %w", role, err)
+	if have := k.nodes[v.Name()]; len(have) == maxNodeKeys && len(have.without(key.Key)) == maxNodeKeys {
+		return fmt.Errorf("more than %d keys for %s", maxNodeKeys, v.Name())
 	}
-	parts := strings.Split(v.Name(), "/")
-	var into map[string]note.Verifier
-	switch {
-	case role == "node" && len(parts) == 3 && parts[0] == "holdfast" && ValidName(parts[1]) && ValidName(parts[2]):
-		into = k.nodes
-	case role == "region" && len(parts) == 4 && parts[0] == "holdfast" && ValidName(parts[1]) && parts[2] == "region" && ValidName(parts[3]):
-		into = k.regions
-	default:
-		return fmt.Errorf("key name %.200q is not that of a %.20q", v.Name(), role)
-	}
-	if old := into[v.Name()]; old != nil && !k.lines[role+" "+vkey] {
-		return fmt.Errorf("a second key for %s", v.Name())
-	}
-	into[v.Name()] = v
-	k.lines[role+" "+vkey] = true
+	k.nodes[v.Name()] = k.nodes[v.Name()].with(nodeKey{v, key.Key, key.Until})
 	return nil
 }
 
-// Node returns the key of a node, or nil.
+// maxNodeKeys bounds the keys of one node.
+const maxNodeKeys = 64
+
+// AddRegion trusts the ledger key of a region.
+func (k *Keys) AddRegion(vkey string) error {
+	v, err := note.NewVerifier(vkey)
+	if err != nil {
+		return fmt.Errorf("region key: %w", err)
+	}
+	parts := strings.Split(v.Name(), "/")
+	if len(parts) != 4 || parts[0] != "holdfast" || !ValidName(parts[1]) || parts[2] != "region" || !ValidName(parts[3]) {
+		return fmt.Errorf("key name %.200q is not that of a region", v.Name())
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.regions == nil {
+		k.regions, k.lines = map[string]note.Verifier{}, map[string]string{}
+	}
+	if k.regions[v.Name()] != nil && k.lines[v.Name()] != vkey {
+		return fmt.Errorf("a second key for %s", v.Name())
+	}
+	k.regions[v.Name()], k.lines[v.Name()] = v, vkey
+	return nil
+}
+
+// Node returns the log key of a node, or nil. What the node signed with a key that
+// it had before is opened with it too, as far as that counts.
 func (k *Keys) Node(tenant, node string) note.Verifier {
 	k.mu.RLock()
 	defer k.mu.RUnlock()
-	if v, ok := k.nodes[NodeKeyName(tenant, node)]; ok {
-		return v
+	switch all := k.nodes[NodeKeyName(tenant, node)]; {
+	case len(all) == 0:
+		return nil
+	case len(all) == 1 && all[0].until == 0:
+		return all[0].Verifier
+	default:
+		return &nodeVerifier{all[len(all)-1], all}
 	}
-	return nil
 }
 
 // Region returns the key of a region's ledger, or nil.
@@ -133,10 +218,19 @@ func (k *Keys) Regions(tenant string) []note.Verifier {
 func (k *Keys) File() []byte {
 	k.mu.RLock()
 	defer k.mu.RUnlock()
-	lines := make([]string, 0, len(k.lines))
-	for line := range k.lines {
-		lines = append(lines, line+"\n")
+	var out strings.Builder
+	out.WriteString("# Holdfast public keys: all that offline verification trusts.\n")
+	for _, name := range slices.Sorted(maps.Keys(k.nodes)) {
+		for _, key := range k.nodes[name] {
+			out.WriteString("node " + key.vkey)
+			if key.until > 0 {
+				fmt.Fprintf(&out, " until %d", key.until)
+			}
+			out.WriteString("\n")
+		}
 	}
-	sort.Strings(lines)
-	return []byte("# Holdfast public keys: all that offline verification trusts.\n" + strings.Join(lines, "") + k.witnesses.lines())
+	for _, name := range slices.Sorted(maps.Keys(k.lines)) {
+		out.WriteString("region " + k.lines[name] + "\n")
+	}
+	return []byte(out.String() + k.witnesses.lines())
 }

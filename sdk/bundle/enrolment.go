@@ -13,7 +13,9 @@ import (
 // Bounds of an enrolment.
 const (
 	MaxLabels = 32
-	maxUser   = 128 // bytes of a user's public key
+	// MaxFormerKeys bounds the log keys that a node had before.
+	MaxFormerKeys = 32
+	maxUser       = 128 // bytes of a user's public key
 )
 
 // An Enrolment makes a node one of the fleet: it binds the node's name to its
@@ -39,6 +41,17 @@ type Enrolment struct {
 	// Created is in nanoseconds since 1970.
 	Created int64 `cbor:"created"`
 	Retired bool  `cbor:"retired,omitempty"`
+	// Former are the log keys that the node had before, the oldest first: what they
+	// signed stays the node's.
+	Former []FormerKey `cbor:"former,omitempty"`
+}
+
+// A FormerKey is a log key that was replaced.
+type FormerKey struct {
+	Key string `cbor:"key"` // a note verifier key
+	// Until is the counter of the last boot for which it counts, for one that may be
+	// in wrong hands; 0 is no end.
+	Until uint64 `cbor:"until,omitempty"`
 }
 
 // A SignedEnrolment is an enrolment whose signatures were verified.
@@ -97,10 +110,27 @@ func (e *Enrolment) check() error {
 		return errors.New("serials begin at 1")
 	case e.Secret != "" && !secretID(e.Secret):
 		return fmt.Errorf("secret %.40q is not 16 hexadecimal digits", e.Secret)
+	case len(e.Former) > MaxFormerKeys:
+		return fmt.Errorf("%d former log keys; at most %d", len(e.Former), MaxFormerKeys)
 	case len(e.User) > maxUser:
 		return fmt.Errorf("user of %d bytes; at most %d", len(e.User), maxUser)
 	}
-	return first(checkText("user", e.User), checkLabels(e.Labels))
+	return first(checkText("user", e.User), checkLabels(e.Labels), e.checkFormer(v.Name()))
+}
+
+func (e *Enrolment) checkFormer(name string) error {
+	seen := map[string]bool{e.LogKey: true}
+	for _, f := range e.Former {
+		v, err := note.NewVerifier(f.Key)
+		if err != nil {
+			return fmt.Errorf("former log key: %w", err)
+		}
+		if v.Name() != name || seen[f.Key] {
+			return fmt.Errorf("former log key %.200q is of another node, or there twice", f.Key)
+		}
+		seen[f.Key] = true
+	}
+	return nil
 }
 
 func secretID(s string) bool {
