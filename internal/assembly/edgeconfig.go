@@ -17,13 +17,14 @@ import (
 func ReadEdgeConfig(file string) (EdgeConfig, error) {
 	c := EdgeConfig{LogLevel: "info"}
 	var listen string
-	nats := map[string]*yamlfile.Node{}
+	nats, kept := map[string]*yamlfile.Node{}, map[string]*yamlfile.Node{}
 	f, err := readConfig(file, map[string]func(*configFile, *yamlfile.Node) error{
 		"tenant": name(&c.Tenant), "node": name(&c.Node), "dir": path(&c.Dir), "listen": address(&c.Listen),
 		"trust_root": root(&c.Root), "enrolment": fileBytes(&c.Enrolment), "folder": path(&c.Folder), "compiled": path(&c.Compiled), "log": logLevel(&c.LogLevel),
 		"regions": func(f *configFile, n *yamlfile.Node) error {
 			return f.Items(n, func(n *yamlfile.Node) error { return c.region(f, n) })
 		},
+		"journal": func(f *configFile, n *yamlfile.Node) error { return c.Journal.read(f, n, kept) },
 		"nats": func(f *configFile, n *yamlfile.Node) error {
 			return f.members(n, nats, map[string]func(*configFile, *yamlfile.Node) error{
 				"creds": existing(&c.NATS.Creds), "ca": existing(&c.NATS.CA), "urls": urls(&c.NATS.URLs), "listen": address(&listen),
@@ -40,6 +41,9 @@ func ReadEdgeConfig(file string) (EdgeConfig, error) {
 		host, p, _ := net.SplitHostPort(listen)
 		c.NATS.Host = host
 		c.NATS.Port, _ = strconv.Atoi(p)
+	}
+	if err := c.Journal.consistent(f, kept, &c); err != nil {
+		return EdgeConfig{}, err
 	}
 	return c, c.consistent(f, nats)
 }
