@@ -5,6 +5,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"time"
 
 	"golang.org/x/mod/sumdb/note"
 
@@ -24,7 +25,7 @@ func ReadEdgeConfig(file string) (EdgeConfig, error) {
 		"regions": func(f *configFile, n *yamlfile.Node) error {
 			return f.Items(n, func(n *yamlfile.Node) error { return c.region(f, n) })
 		},
-		"journal": func(f *configFile, n *yamlfile.Node) error { return c.Journal.read(f, n, kept) },
+		"journal": func(f *configFile, n *yamlfile.Node) error { return c.journal(f, n, kept) },
 		"nats": func(f *configFile, n *yamlfile.Node) error {
 			return f.members(n, nats, map[string]func(*configFile, *yamlfile.Node) error{
 				"creds": existing(&c.NATS.Creds), "ca": existing(&c.NATS.CA), "urls": urls(&c.NATS.URLs), "listen": address(&listen),
@@ -81,6 +82,21 @@ func (c *EdgeConfig) workload(f *configFile, n *yamlfile.Node) error {
 	}, "user", "password_file")
 	c.NATS.Workloads = append(c.NATS.Workloads, u)
 	return err
+}
+
+func (c *EdgeConfig) journal(f *configFile, n *yamlfile.Node, seen map[string]*yamlfile.Node) error {
+	return f.members(n, seen, map[string]func(*configFile, *yamlfile.Node) error{
+		"retention": func(f *configFile, n *yamlfile.Node) error {
+			return f.Duration(n, &c.Journal.Retention, time.Second, time.Second, maxRetention)
+		},
+		"quota": byteSize(&c.Journal.Quota, minQuota),
+		"min_receipts": func(f *configFile, n *yamlfile.Node) error {
+			var v uint64
+			err := f.Uint(n, &v, 1, 16)
+			c.Journal.MinReceipts = int(v)
+			return err
+		},
+	})
 }
 
 // consistent refuses combinations that cannot work.

@@ -35,21 +35,6 @@ func (c *EdgeConfig) quota() int64 {
 	return cmp.Or(c.Journal.Quota, defaultQuota)
 }
 
-func (j *EdgeJournal) read(f *configFile, n *yamlfile.Node, seen map[string]*yamlfile.Node) error {
-	return f.members(n, seen, map[string]func(*configFile, *yamlfile.Node) error{
-		"retention": func(f *configFile, n *yamlfile.Node) error {
-			return f.Duration(n, &j.Retention, time.Second, time.Second, maxRetention)
-		},
-		"quota": byteSize(&j.Quota, minQuota),
-		"min_receipts": func(f *configFile, n *yamlfile.Node) error {
-			var v uint64
-			err := f.Uint(n, &v, 1, 16)
-			j.MinReceipts = int(v)
-			return err
-		},
-	})
-}
-
 // consistent refuses what cannot work with the regions that there are.
 func (j *EdgeJournal) consistent(f *configFile, seen map[string]*yamlfile.Node, c *EdgeConfig) error {
 	if len(c.Regions) == 0 {
