@@ -30,6 +30,7 @@ type shown struct {
 	Obligations []policy.Obligation `json:"obligations,omitempty"`
 	Epoch       uint64              `json:"epoch,omitempty"`
 	Failure     string              `json:"failure,omitempty"`
+	Instead     uint64              `json:"instead,omitempty"` // seq of the decision in whose place this was answered
 	Stale       string              `json:"stale,omitempty"`
 	Killed      string              `json:"killed,omitempty"` // digest of the kill
 	Replay      string              `json:"replay,omitempty"`
@@ -72,6 +73,7 @@ func (s *shown) decision(d *audit.DecisionRecord) {
 	if d.Failure != nil {
 		s.Failure = d.Failure.Cause
 	}
+	s.Instead = d.Instead
 	if d.Stale != nil {
 		s.Stale = d.Stale.State
 	}
@@ -106,6 +108,9 @@ func (s *shown) print(p *printer) {
 		verdict = p.red(s.Verdict)
 	}
 	p.line("  %s at %q: subject %q, action %q, resource %q", verdict, s.Point, s.Subject, s.Action, s.Resource)
+	if s.Instead != 0 {
+		p.line("  answered in the place of record %d", s.Instead)
+	}
 	if s.Replay == "erased" {
 		p.line("  what was asked is not there")
 	}

@@ -321,6 +321,14 @@ func TestEdgeConfigurationErrors(t *testing.T) {
 		"unknown key of nats":  {f.Node("n"), leaf + "  user: u\n", "unknown key \"user\""},
 		"listen as a client":   {f.Node("n"), withoutLeafs(leaf) + "  urls: [nats://127.0.0.1:4222]\n  listen: 127.0.0.1:4333\n", "has no server of its own"},
 		"cannot be reached":    {f.Node("n"), withoutLeafs(leaf), "it cannot be reached"},
+		"no unit of a quota":   {dir, folder + "journal: {quota: 20}\n", "bad.yaml:7:18: journal: quota: must be text, not a number"},
+		"a quota of nothing":   {dir, folder + "journal: {quota: 1MB}\n", "bad.yaml:7:18: journal: quota"},
+		"a quota of NaN":       {dir, folder + "journal: {quota: NaNGB}\n", "bad.yaml:7:18: journal: quota"},
+		"retention of nothing": {f.Node("n"), leaf + "journal: {retention: 0s}\n", "journal: retention: must be a time"},
+		"more receipts":        {f.Node("n"), leaf + "journal: {min_receipts: 2}\n", "2 receipts of 1 regions"},
+		"no receipts":          {f.Node("n"), leaf + "journal: {min_receipts: 0}\n", "journal: min_receipts"},
+		"retention alone":      {dir, folder + "journal: {retention: 1h}\n", "bad.yaml:7:11: an edge without regions gives up nothing"},
+		"unknown journal key":  {dir, folder + "journal: {size: 1GB}\n", "unknown key \"size\""},
 		"workload without one": {f.Node("n"), leaf + "  workloads: [{user: app}]\n", "password_file is missing"},
 	} {
 		file := write(t, filepath.Join(c.dir, "bad.yaml"), c.text)

@@ -53,6 +53,7 @@ type EdgeConfig struct {
 	// the home region, whose hubs are preferred.
 	Regions []RegionLink
 	NATS    EdgeNATS
+	Journal EdgeJournal
 	// Enrolment is the envelope of the node's enrolment, when it is at hand; the
 	// regions bring newer ones.
 	Enrolment []byte
@@ -93,7 +94,7 @@ func StartEdge(ctx context.Context, cfg EdgeConfig) (_ *Edge, err error) {
 		}
 	}()
 	nodeConfig := edge.Config{
-		Tenant: cfg.Tenant, Name: cfg.Node, Dir: cfg.Dir, Worker: cfg.Worker, Root: cfg.Root, JournalFS: cfg.JournalFS, Log: cfg.Log,
+		Tenant: cfg.Tenant, Name: cfg.Node, Dir: cfg.Dir, Worker: cfg.Worker, Root: cfg.Root, JournalFS: cfg.JournalFS, JournalQuota: cfg.quota(), Log: cfg.Log,
 		Enrolment: cfg.Enrolment, Code: cfg.Compiled,
 		Alarm: func(kind, text string) { cfg.Log.Error("alarm", "node", cfg.Node, "kind", kind, "text", text) },
 	}
@@ -139,6 +140,7 @@ func (e *Edge) run(cfg EdgeConfig) {
 	})
 	if e.uplink != nil {
 		e.running.Go(func() { _ = e.uplink.shipper.Run(ctx) }) // its error is the context's
+		e.running.Go(func() { _ = e.uplink.trimmer.Run(ctx) }) // too
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"time"
 
 	"golang.org/x/mod/sumdb/note"
 
@@ -17,13 +18,14 @@ import (
 func ReadEdgeConfig(file string) (EdgeConfig, error) {
 	c := EdgeConfig{LogLevel: "info"}
 	var listen string
-	nats := map[string]*yamlfile.Node{}
+	nats, kept := map[string]*yamlfile.Node{}, map[string]*yamlfile.Node{}
 	f, err := readConfig(file, map[string]func(*configFile, *yamlfile.Node) error{
 		"tenant": name(&c.Tenant), "node": name(&c.Node), "dir": path(&c.Dir), "listen": address(&c.Listen),
 		"trust_root": root(&c.Root), "enrolment": fileBytes(&c.Enrolment), "folder": path(&c.Folder), "compiled": path(&c.Compiled), "log": logLevel(&c.LogLevel),
 		"regions": func(f *configFile, n *yamlfile.Node) error {
 			return f.Items(n, func(n *yamlfile.Node) error { return c.region(f, n) })
 		},
+		"journal": func(f *configFile, n *yamlfile.Node) error { return c.journal(f, n, kept) },
 		"nats": func(f *configFile, n *yamlfile.Node) error {
 			return f.members(n, nats, map[string]func(*configFile, *yamlfile.Node) error{
 				"creds": existing(&c.NATS.Creds), "ca": existing(&c.NATS.CA), "urls": urls(&c.NATS.URLs), "listen": address(&listen),
@@ -40,6 +42,9 @@ func ReadEdgeConfig(file string) (EdgeConfig, error) {
 		host, p, _ := net.SplitHostPort(listen)
 		c.NATS.Host = host
 		c.NATS.Port, _ = strconv.Atoi(p)
+	}
+	if err := c.Journal.consistent(f, kept, &c); err != nil {
+		return EdgeConfig{}, err
 	}
 	return c, c.consistent(f, nats)
 }
@@ -77,6 +82,21 @@ func (c *EdgeConfig) workload(f *configFile, n *yamlfile.Node) error {
 	}, "user", "password_file")
 	c.NATS.Workloads = append(c.NATS.Workloads, u)
 	return err
+}
+
+func (c *EdgeConfig) journal(f *configFile, n *yamlfile.Node, seen map[string]*yamlfile.Node) error {
+	return f.members(n, seen, map[string]func(*configFile, *yamlfile.Node) error{
+		"retention": func(f *configFile, n *yamlfile.Node) error {
+			return f.Duration(n, &c.Journal.Retention, time.Second, time.Second, maxRetention)
+		},
+		"quota": byteSize(&c.Journal.Quota, minQuota),
+		"min_receipts": func(f *configFile, n *yamlfile.Node) error {
+			var v uint64
+			err := f.Uint(n, &v, 1, 16)
+			c.Journal.MinReceipts = int(v)
+			return err
+		},
+	})
 }
 
 // consistent refuses combinations that cannot work.

@@ -37,6 +37,10 @@ var (
 	nodeAlarms     = describe(prometheus.CounterValue, "alarms_total", "Alarms raised by the node itself.")
 	nodeJournal    = describe(prometheus.GaugeValue, "journal_records", "Durable records of the running boot.")
 	nodePoisoned   = describe(prometheus.GaugeValue, "journal_poisoned", "1 if the journal cannot be written.")
+	nodeUsed       = describe(prometheus.GaugeValue, "journal_used_bytes", "Bytes of disk that the journal takes.")
+	nodeQuota      = describe(prometheus.GaugeValue, "journal_quota_bytes", "Bytes of disk that the journal may take; 0 is no bound.")
+	nodeUnshipped  = describe(prometheus.GaugeValue, "unshipped_records", "Durable records that a region's stream has not acknowledged.", "region")
+	nodeUncosigned = describe(prometheus.GaugeValue, "uncosigned_records", "Durable records that a region's ledger has not counter-signed.", "region")
 	nodeRebuilt    = describe(prometheus.CounterValue, "leaf_rebuilt_total", "How often the watchdog built the NATS server of the edge anew.")
 	nodeLink       = describe(prometheus.GaugeValue, "leaf_connections", "Leaf connections to hubs that are up.")
 )
@@ -70,10 +74,31 @@ func (c edgeCollector) Collect(to chan<- prometheus.Metric) {
 	nodeP99.emit(to, float64(m.Live.P99)/1e9)
 	nodeJournal.emit(to, float64(m.Journal))
 	nodePoisoned.emit(to, one(m.JournalPoisoned))
+	room := c.node.Journal().Space()
+	nodeUsed.emit(to, float64(room.Used))
+	nodeQuota.emit(to, float64(room.Quota))
 	edgeCounters(to, &m)
+	if c.uplink != nil && c.uplink.shipper != nil {
+		c.behind(to)
+	}
 	if c.uplink != nil && c.uplink.server != nil {
 		nodeRebuilt.emit(to, float64(c.uplink.server.Rebuilt()))
 		nodeLink.emit(to, float64(c.uplink.server.NumLeafs()))
+	}
+}
+
+// behind counts the records that regions do not have yet.
+func (c edgeCollector) behind(to chan<- prometheus.Metric) {
+	boots := c.node.Journal().Boots()
+	for _, r := range c.uplink.shipper.Status() {
+		var unshipped, uncosigned uint64
+		for _, b := range boots {
+			s := r.Boots[b.ID]
+			unshipped += b.Size - min(b.Size, max(s.Shipped, b.TrimmedThrough))
+			uncosigned += b.Size - min(b.Size, max(s.Cosigned, b.TrimmedThrough))
+		}
+		nodeUnshipped.emit(to, float64(unshipped), r.Region)
+		nodeUncosigned.emit(to, float64(uncosigned), r.Region)
 	}
 }
 

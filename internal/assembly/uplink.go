@@ -55,6 +55,7 @@ type uplink struct {
 	conn    *bus.Conn
 	source  *jetstream.Source
 	shipper *ship.Shipper // made when there is a node
+	trimmer *ship.Trimmer // too
 	asked   func()        // stops answering over the bus
 }
 
@@ -115,6 +116,9 @@ func (u *uplink) attach(ctx context.Context, node *edge.Node) (err error) {
 	if u.shipper, err = u.newShipper(node); err != nil {
 		return err
 	}
+	if u.trimmer, err = u.newTrimmer(node); err != nil {
+		return err
+	}
 	u.asked, err = natsapi.Serve(ctx, u.conn, u.cfg.Tenant, node)
 	return err
 }
@@ -148,12 +152,24 @@ func (u *uplink) newShipper(node *edge.Node) (*ship.Shipper, error) {
 	return ship.New(cfg)
 }
 
+func (u *uplink) newTrimmer(node *edge.Node) (*ship.Trimmer, error) {
+	return ship.NewTrimmer(ship.TrimConfig{
+		Journal: running{node}, Shipper: u.shipper, Retention: u.cfg.Journal.Retention, MinReceipts: u.cfg.Journal.MinReceipts,
+		OneReceipt: node.TrimOnOneReceipt, Record: node.Write, Log: u.cfg.Log,
+	})
+}
+
 // running is the journal that the node has at the moment: after a disk failure
 // it is another one.
 type running struct{ node *edge.Node }
 
 func (r running) Boots() []journal.Boot    { return r.node.Journal().Boots() }
 func (r running) Changed() <-chan struct{} { return r.node.Journal().Changed() }
+func (r running) Space() journal.Space     { return r.node.Journal().Space() }
+func (r running) Segments(boot string) ([]journal.Segment, error) {
+	return r.node.Journal().Segments(boot)
+}
+func (r running) Trim(boot string, through uint64) error { return r.node.Journal().Trim(boot, through) }
 func (r running) ReadBatch(boot string, from uint64, records, bytes int) (*audit.Batch, error) {
 	return r.node.Journal().ReadBatch(boot, from, records, bytes)
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/holdfast-policy/holdfast/runtime/decide"
+	"github.com/holdfast-policy/holdfast/runtime/guard"
 	"github.com/holdfast-policy/holdfast/sdk/audit"
 	"github.com/holdfast-policy/holdfast/sdk/policy"
 )
@@ -20,13 +21,6 @@ type Regions interface {
 	// Met is the class that such a record has now.
 	Met(boot string, seq uint64) policy.Durability
 }
-
-// CodeNotDurable is the reason code of an answer whose record was not in the
-// regions in time that its point demands.
-const CodeNotDurable = "durability_not_met"
-
-// causeDurability is the cause in the record of such an answer.
-const causeDurability = "durability"
 
 const defaultDurableWithin = 2 * time.Second
 
@@ -56,19 +50,22 @@ func (n *Node) durable(p *decide.Point, ref audit.Ref) policy.Durability {
 
 // answerInstead has the point's on_log_failure answer for a decision whose record
 // met less than its point demands, and writes that answer down, naming the record
-// in whose place it is: what was told is what the ledger says.
-func (n *Node) answerInstead(l *live, p *decide.Point, a *asked, of audit.Ref, met policy.Durability) (audit.Ref, error) {
+// in whose place it is: what was told is what the ledger says. The outcome stays what
+// the policies decided.
+func (n *Node) answerInstead(l *live, p *decide.Point, a *asked, of audit.Ref, met policy.Durability) (policy.Decision, audit.Ref, error) {
 	n.count.notDurable.Add(1)
-	a.outcome.Decision = instead(p, a.outcome.Decision, policy.Reason{
-		Code: CodeNotDurable, Text: fmt.Sprintf("record %d met %s, not %s", of.Seq, met, p.Durability),
+	a.failure = &audit.Failure{Mode: p.OnLogFailure, Cause: "durability"}
+	told := *a
+	told.outcome.Decision = guard.Instead(p.OnLogFailure, a.outcome.Decision, policy.Reason{
+		Code: guard.CodeNotDurable, Text: fmt.Sprintf("record %d met %s, not %s", of.Seq, met, p.Durability),
 	})
-	a.failure = &audit.Failure{Mode: p.OnLogFailure, Cause: causeDurability}
-	rec, err := n.newRecord(l, p, a)
+	rec, err := n.newRecord(l, p, &told)
 	if err != nil {
-		return audit.Ref{}, err
+		return told.outcome.Decision, audit.Ref{}, err
 	}
 	d := rec.Decision
 	d.Instead = of.Seq
 	d.Request, d.Value, d.Logs, d.Runs, d.Replay, rec.Key = nil, nil, nil, nil, 0, nil // they are in the record of the decision
-	return n.append(l, rec, policy.Synced)
+	ref, err := n.append(l, rec, policy.Synced)
+	return told.outcome.Decision, ref, err
 }

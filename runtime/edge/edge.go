@@ -362,10 +362,9 @@ func (n *Node) answer(l *live, point *decide.Point, a *asked) policy.Answer {
 	met := policy.NotRecorded
 	if err == nil {
 		if met = n.durable(point, ref); met < point.Durability {
-			ref, err = n.answerInstead(l, point, a, ref, met)
+			answer.Decision, ref, err = n.answerInstead(l, point, a, ref, met)
 			met = policy.Synced
 		}
-		answer.Decision = a.outcome.Decision
 	}
 	if err != nil {
 		answer.Decision = n.unrecordedDecision(point, answer.Decision, err)

@@ -259,8 +259,13 @@ func (n *Node) refused(digest wire.Digest, why error) {
 // Record writes an administrative record, if the journal can be written; what
 // it tells is in the log as well.
 func (n *Node) Record(rec *audit.AdminRecord) {
-	_, err := n.Journal().Append(context.Background(), &audit.Record{Kind: audit.KindAdmin, Time: time.Now().UnixNano(), Admin: rec}, policy.Synced)
-	if err != nil {
+	if err := n.Write(rec); err != nil {
 		n.log.Error("administrative record not written", "event", rec.Event, "err", err)
 	}
+}
+
+// Write writes an administrative record; nil promises that it is on the disk.
+func (n *Node) Write(rec *audit.AdminRecord) error {
+	_, err := n.Journal().Append(context.Background(), &audit.Record{Kind: audit.KindAdmin, Time: time.Now().UnixNano(), Admin: rec}, policy.Synced)
+	return err
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/holdfast-policy/holdfast/runtime/decide"
+	"github.com/holdfast-policy/holdfast/runtime/guard"
 	"github.com/holdfast-policy/holdfast/runtime/journal"
 	"github.com/holdfast-policy/holdfast/sdk/audit"
 	"github.com/holdfast-policy/holdfast/sdk/policy"
@@ -39,16 +40,7 @@ func (n *Node) unrecordedDecision(p *decide.Point, d policy.Decision, cause erro
 	case n.repair <- struct{}{}:
 	default:
 	}
-	return instead(p, d, policy.Reason{Code: CodeLogFailure, Text: "the record of this decision could not be written"})
-}
-
-// instead is what on_log_failure makes of a decision: never more than was decided.
-func instead(p *decide.Point, d policy.Decision, why policy.Reason) policy.Decision {
-	if p.OnLogFailure == policy.FailAllowFlagged {
-		d.Reasons = append(d.Reasons[:len(d.Reasons):len(d.Reasons)], why)
-		return d
-	}
-	return policy.Decision{Verdict: min(d.Verdict, p.OnLogFailure.Verdict()), Reasons: []policy.Reason{why}, Epoch: d.Epoch}
+	return guard.Instead(p.OnLogFailure, d, policy.Reason{Code: CodeLogFailure, Text: "the record of this decision could not be written"})
 }
 
 // repairJournal opens a poisoned journal again, as a new boot, until ctx ends.

@@ -55,6 +55,16 @@ func replayedRequest(amount string) string {
 	return `{"subject":{"type":"agent","id":"a7"},"action":{"name":"x"},"resource":{"type":"tool","id":"pay"},"context":{"amount":` + amount + `}}`
 }
 
+// silent is a region that never takes a record.
+type silent struct{}
+
+func (silent) Count() int { return 1 }
+func (silent) Await(ctx context.Context, _ string, _ uint64, _ policy.Durability) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+func (silent) Met(string, uint64) policy.Durability { return policy.Synced }
+
 // story has a node decide in every way of which there is a record.
 func (w *world) story() *node {
 	unruly := w.publish(w.unruly())
@@ -66,15 +76,18 @@ func (w *world) story() *node {
 			r.Points = append(r.Points, bundle.Point{Name: name, Durability: policy.Written, Packages: []bundle.PackageRef{r.Points[0].Packages[0], ref},
 				OnError: policy.FailEscalate, OnFuel: policy.FailAllowFlagged, OnStale: policy.FailEscalate, LeaseSeconds: 3600})
 		}
+		far := r.Points[0]
+		far.Name, far.Durability, far.OnLogFailure = "far", policy.Region, policy.FailEscalate
+		r.Points = append(r.Points, far)
 		return r
 	}
-	n := w.start(nil)
+	n := w.start(func(c *edge.Config) { c.Regions, c.DurableWithin = silent{}, time.Millisecond })
 	n.ask() // nothing is in force yet
 	w.put(release(1, 5))
 	n.waitEpoch(1)
 	ask := func() {
 		for _, amount := range []string{"1", "5.0", "6", "7", "1e300", `"x"`} {
-			for _, point := range []string{policy.PointCustom, "loops", "traps"} {
+			for _, point := range []string{policy.PointCustom, "loops", "traps", "far"} {
 				n.askAt(point, replayedRequest(amount))
 			}
 		}
@@ -149,7 +162,7 @@ func replayAgain(t *testing.T, w *world, n *node) {
 		t.Errorf("%+v", d)
 	}
 	if !report.Equal() || report.Judged[replay.JudgedKill] != 1 || report.Judged[replay.JudgedNotReady] != 1 ||
-		report.Exact != report.Decisions-2 || report.Exact < 90 {
+		report.Judged[replay.JudgedInstead] == 0 || report.Exact != report.Decisions-2-report.Judged[replay.JudgedInstead] || report.Exact < 90 {
 		t.Fatalf("%+v", report)
 	}
 	seen := map[string]bool{}
@@ -201,6 +214,7 @@ func replaySeesChanges(t *testing.T, w *world, n *node) {
 		"erased":                          {func(d *audit.DecisionRecord) { d.Request.Bytes = nil }, func(r *replay.Report) uint64 { return r.Erased }},
 		"an activation that is not there": {func(d *audit.DecisionRecord) { d.Activation = 999 }, func(r *replay.Report) uint64 { return r.Unknown }},
 		"a kill that permits":             {func(d *audit.DecisionRecord) { d.Kill = &d.Request.Digest }, func(r *replay.Report) uint64 { return r.Different }},
+		"more than a fail mode may say":   {func(d *audit.DecisionRecord) { d.Instead = 1 }, func(r *replay.Report) uint64 { return r.Different }},
 		"a host error":                    {func(d *audit.DecisionRecord) { d.Runs[0].Trap = string(abi.TrapHost) }, func(r *replay.Report) uint64 { return r.Judged[replay.JudgedHost] }},
 	} {
 		records := n.records()
@@ -227,7 +241,7 @@ func replayCandidate(t *testing.T, w *world, n *node) {
 	if report.Verdicts["deny -> allow"] != 2 || report.Rules["over_limit"].Gone < 2 || report.Rules[replay.CodeNoPoint].New == 0 || report.Points["loops"] == 0 {
 		t.Fatalf("%+v", report)
 	}
-	if report.Judged[replay.JudgedStale] == 0 || report.Exact == 0 || report.Exact+report.Different+4+report.Judged[replay.JudgedStale] < report.Decisions {
+	if report.Judged[replay.JudgedStale] == 0 || report.Exact == 0 || report.Exact+report.Different+4+report.Judged[replay.JudgedStale]+report.Judged[replay.JudgedInstead] < report.Decisions {
 		t.Fatalf("%+v", report)
 	}
 	for _, d := range different {
@@ -242,7 +256,7 @@ func replayWithoutPackages(t *testing.T, w *world, n *node) {
 	empty, err := replay.FindPackages(t.TempDir())
 	w.must(err)
 	report, _ := w.replay(n.records(), func(c *replay.Config) { c.Packages = empty })
-	if report.Equal() || report.Exact != 0 || report.Unknown != report.Decisions-2 || len(report.Problems) == 0 {
+	if report.Equal() || report.Exact != 0 || report.Unknown != report.Decisions-2-report.Judged[replay.JudgedInstead] || len(report.Problems) == 0 {
 		t.Fatalf("%+v", report)
 	}
 	records := n.records()

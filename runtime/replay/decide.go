@@ -22,6 +22,8 @@ func (r *Replayer) work(j *job) {
 		j.out.Decisions++
 		d := rec.Decision
 		switch {
+		case d.Instead != 0:
+			r.judge(j, rec, JudgedInstead, instead(rec))
 		case d.Kill != nil:
 			r.judge(j, rec, JudgedKill, killed(d))
 		case d.Activation == 0:
@@ -53,6 +55,16 @@ func killed(d *audit.DecisionRecord) bool {
 
 func notReady(d *audit.DecisionRecord) bool {
 	return d.Verdict == policy.Deny && len(d.Runs) == 0 && len(d.Reasons) == 1 && d.Reasons[0].Code == decide.CodeNotReady
+}
+
+// instead reports whether a record in the place of a decision says no more than
+// its fail mode may.
+func instead(rec *audit.Record) bool {
+	d := rec.Decision
+	if d.Instead >= rec.Seq || d.Failure == nil || d.Failure.Cause != "durability" || len(d.Reasons) == 0 || d.Reasons[len(d.Reasons)-1].Code != guard.CodeNotDurable {
+		return false
+	}
+	return d.Failure.Mode == policy.FailAllowFlagged || d.Verdict <= d.Failure.Mode.Verdict() && len(d.Reasons) == 1 && len(d.Obligations) == 0
 }
 
 // judge counts a record that no policy decided. One that does not say what the

@@ -49,6 +49,7 @@ const (
 	JudgedNotReady = "not_ready"  // no release was in force
 	JudgedStale    = "stale"      // the point was stale; only against a candidate, else decided again
 	JudgedHost     = "host_error" // the node's own failure stood in the way of a module
+	JudgedInstead  = "instead"    // what was answered for a decision whose record did not reach its regions in time
 )
 
 func newReport() *Report {

@@ -30,12 +30,14 @@ var everyStep = flag.Bool("full", false, "kill at every step, not at some")
 
 // TestMain lets the test binary be a node that is killed.
 func TestMain(m *testing.M) {
-	if dir := os.Getenv("HOLDFAST_TEST_SHIP"); dir != "" {
-		if err := doomed(dir); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(2)
+	for name, f := range map[string]func(dir string) error{"HOLDFAST_TEST_SHIP": doomed, "HOLDFAST_TEST_TRIM": trimming} {
+		if dir := os.Getenv(name); dir != "" {
+			if err := f(dir); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				os.Exit(2)
+			}
+			return
 		}
-		return
 	}
 	flag.Parse()
 	os.Exit(m.Run())

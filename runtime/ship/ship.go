@@ -4,6 +4,7 @@
 package ship
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -56,6 +57,9 @@ type Config struct {
 	// Linger is how long records may wait for others to share their batch; 0
 	// means 50 ms. It is cut short by Wait.
 	Linger time.Duration
+	// MaxWaiting bounds the calls of Wait and Await at a time; 0 means 65,536. Each
+	// holds about 200 bytes.
+	MaxWaiting int
 	// Step is told of each step of a batch's way: the seam for processes that are
 	// killed. nil means that nobody is.
 	Step func(string)
@@ -100,9 +104,10 @@ type Shipper struct {
 }
 
 const (
-	defaultLinger = 50 * time.Millisecond
-	minBackoff    = 20 * time.Millisecond
-	maxBackoff    = time.Second
+	defaultLinger     = 50 * time.Millisecond
+	defaultMaxWaiting = 1 << 16
+	minBackoff        = 20 * time.Millisecond
+	maxBackoff        = time.Second
 )
 
 // New returns a shipper that does nothing until Run.
@@ -110,9 +115,7 @@ func New(c Config) (*Shipper, error) {
 	if !audit.ValidName(c.Node) || c.Journal == nil || c.Key == nil {
 		return nil, fmt.Errorf("ship: node %q needs a name, a journal and a key", c.Node)
 	}
-	if c.Linger == 0 {
-		c.Linger = defaultLinger
-	}
+	c.Linger, c.MaxWaiting = cmp.Or(c.Linger, defaultLinger), cmp.Or(c.MaxWaiting, defaultMaxWaiting)
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}

@@ -91,13 +91,14 @@ type plot struct {
 	key     note.Signer
 	journal *journal.Journal
 	desks   map[string]*desk
+	vkeys   map[string]string
 	shipper *ship.Shipper
 	config  ship.Config
 }
 
 func newPlot(t *testing.T) *plot {
 	t.Helper()
-	p := &plot{t: t, dir: t.TempDir(), desks: map[string]*desk{}}
+	p := &plot{t: t, dir: t.TempDir(), desks: map[string]*desk{}, vkeys: map[string]string{}}
 	key, vkey, err := journal.LoadOrCreateKey(filepath.Join(p.dir, "log.key"), audit.NodeKeyName(tenant, node))
 	p.must(err)
 	p.key = key
@@ -112,7 +113,7 @@ func newPlot(t *testing.T) *plot {
 		p.must(err)
 		region, err := note.NewVerifier(vkey)
 		p.must(err)
-		p.desks[name] = d
+		p.desks[name], p.vkeys[name] = d, vkey
 		p.config.Regions = append(p.config.Regions, ship.Region{Name: name, Key: region, Sink: d})
 	}
 	p.open()
@@ -128,7 +129,7 @@ func (p *plot) must(err error) {
 
 func (p *plot) open() {
 	p.t.Helper()
-	j, err := journal.Open(journal.Config{Dir: filepath.Join(p.dir, "journal"), Tenant: tenant, Node: node, Key: p.key, SegmentBytes: 128 << 10})
+	j, err := openSmall(p.dir, p.key)
 	p.must(err)
 	p.journal = j
 	p.t.Cleanup(func() { j.Close() })

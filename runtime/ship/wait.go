@@ -34,14 +34,11 @@ func (s *Shipper) Everywhere() Need {
 	return Need{Cosigned: s.counting()}
 }
 
-// MaxWaiting bounds the calls of Wait at a time; each holds about 200 bytes.
-const MaxWaiting = 1 << 16
-
 // Errors of Wait.
 var (
 	// ErrTooFewRegions: no waiting helps, there are fewer regions than needed.
 	ErrTooFewRegions = errors.New("fewer regions than that are shipped to")
-	// ErrTooManyWait: MaxWaiting calls wait already.
+	// ErrTooManyWait: Config.MaxWaiting calls wait already.
 	ErrTooManyWait = errors.New("too many wait for regions")
 	// ErrStalled: another call waited in vain, and nothing has moved since.
 	ErrStalled = errors.New("the regions do not take records")
@@ -119,7 +116,7 @@ func (s *Shipper) enter(boot string, size uint64, need Need, heed bool) (*waiter
 		return nil, nil
 	case heed && q.stalled[need] == stall{boot, reached}:
 		return nil, ErrStalled
-	case q.count == MaxWaiting:
+	case q.count >= s.cfg.MaxWaiting:
 		return nil, ErrTooManyWait
 	}
 	if q.queues[key] == nil {

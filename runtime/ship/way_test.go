@@ -263,3 +263,37 @@ func TestWaitersHammer(t *testing.T) {
 	}
 	w.wait(s, w.journal.Boots()[0].Size)
 }
+
+// No more wait at a time than is configured, and those who gave up make room.
+func TestWaitersAreBounded(t *testing.T) {
+	p := newPlot(t)
+	p.config.MaxWaiting = 3
+	p.ship()
+	ref, err := p.journal.Append(t.Context(), record(1), policy.Synced)
+	p.must(err)
+	ctx, cancel := context.WithCancel(t.Context())
+	var waiting sync.WaitGroup
+	for range 3 {
+		waiting.Go(func() {
+			err := ship.ErrTooManyWait // while the one below is in
+			for errors.Is(err, ship.ErrTooManyWait) {
+				err = p.shipper.Await(ctx, ref.Boot, ref.Seq, policy.Regions)
+			}
+			if !errors.Is(err, context.Canceled) {
+				t.Error(err)
+			}
+		})
+	}
+	until(t, "the fourth is turned away", func() bool {
+		short, cancel := context.WithTimeout(t.Context(), 5*time.Millisecond)
+		defer cancel()
+		return errors.Is(p.shipper.Wait(short, ref.Boot, ref.Seq, ship.Need{Cosigned: 2}), ship.ErrTooManyWait)
+	})
+	cancel()
+	waiting.Wait()
+	short, stop := context.WithTimeout(t.Context(), 5*time.Millisecond)
+	defer stop()
+	if err := p.shipper.Wait(short, ref.Boot, ref.Seq, ship.Need{Cosigned: 2}); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("no room after all left: %v", err)
+	}
+}

@@ -439,3 +439,17 @@ func (l *ledger) verify(dir string) *Report {
 	}
 	return r
 }
+
+// An answer stands in the place of a decision that came before it.
+func TestInsteadOfALaterRecord(t *testing.T) {
+	r := Record{Kind: KindDecision, Decision: &DecisionRecord{Point: "custom", Instead: 3}}
+	body, err := r.Body()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for seq, want := range map[uint64]bool{2: false, 3: false, 4: true} {
+		if _, err := (Entry{Leaf: AppendLeaf(nil, body, seq)}).Record(nil); (err == nil) != want {
+			t.Errorf("record %d in the place of 3: %v", seq, err)
+		}
+	}
+}

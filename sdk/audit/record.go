@@ -226,6 +226,9 @@ func (r *Record) check() error {
 	if set != 1 {
 		return fmt.Errorf("record of kind %s has %d bodies, not one", r.Kind, set)
 	}
+	if d := r.Decision; d != nil && r.Seq > 0 && d.Instead >= r.Seq {
+		return fmt.Errorf("record %d in the place of the later one %d", r.Seq, d.Instead)
+	}
 	return nil
 }
 
