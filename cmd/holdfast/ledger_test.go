@@ -12,6 +12,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/parquet-go/parquet-go"
 
@@ -425,4 +426,39 @@ func TestLedgerExportFormats(t *testing.T) {
 	if err != nil || len(left) != 4 {
 		t.Errorf("%v: %v", err, left)
 	}
+}
+
+// In a fleet with regions the ledger of a region is searched and proven from, while
+// it runs, and proofs are counter-signed.
+func TestLedgerOfARegion(t *testing.T) {
+	d := newDesk(t, 1)
+	release := d.release("r1", "", firstRelease)
+	cli(t, exitOK, "release", "publish", release, "--dir", d.fleetDir)
+	d.inForce(1)
+	v := &evidence{}
+	for _, url := range d.fleet.URLs() {
+		c, err := client.New(client.Config{Node: url})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		a, err := c.Decide(t.Context(), policy.PointCustom, []byte(`{"id":"r-1","subject":{"type":"user","id":"alice"},"action":{"name":"x"},"resource":{"type":"t","id":"r"}}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		v.answers = append(v.answers, a)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	if err := d.fleet.WaitCosigned(ctx); err != nil {
+		t.Fatal(err)
+	}
+	for i := range v.answers {
+		out, _ := cli(t, exitOK, "ledger", "prove", "--dir", d.fleetDir, "--answer", v.answer(t, i, nil))
+		wants(t, out, "counter-signed by eu")
+	}
+	if got := v.query(t, exitOK, "--dir", d.fleetDir, "--region", "eu", "--subject", "user:alice", "--request", "r-1"); len(got) != 2 {
+		t.Errorf("%+v", got)
+	}
+	cli(t, exitUsage, "ledger", "query", "--dir", d.fleetDir, "--region", "us")
 }
