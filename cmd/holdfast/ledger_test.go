@@ -12,7 +12,11 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
+	"github.com/parquet-go/parquet-go"
+
+	"github.com/holdfast-policy/holdfast/control/ledger/formats"
 	"github.com/holdfast-policy/holdfast/internal/assembly"
 	"github.com/holdfast-policy/holdfast/internal/demo"
 	"github.com/holdfast-policy/holdfast/runtime/replay"
@@ -367,4 +371,94 @@ func TestLedgerReplay(t *testing.T) {
 	} {
 		cli(t, exitUsage, append([]string{"ledger", "replay"}, args...)...)
 	}
+}
+
+// What is proven goes into files for other tools, from an export and from a fleet.
+func TestLedgerExportFormats(t *testing.T) {
+	v := gather(t)
+	dir := t.TempDir()
+	file := func(name string) string { return filepath.Join(dir, name) }
+	out, _ := cli(t, exitOK, "ledger", "export", "--format", "parquet", "--dir", v.fleet, file("a.parquet"))
+	wants(t, out, "the export is complete")
+	rows, err := parquet.ReadFile[formats.Row](file("a.parquet"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	verdicts := map[string]int{}
+	for _, r := range rows {
+		if r.Kind == "decision" {
+			verdicts[*r.Verdict]++
+			if r.Request == nil || !json.Valid([]byte(*r.Request)) || len(r.Policies) != 2 || *r.Fuel == 0 {
+				t.Fatalf("%+v", r)
+			}
+		}
+	}
+	for _, a := range v.answers {
+		verdicts[a.Verdict.String()]--
+	}
+	for verdict, n := range verdicts {
+		if n != 0 {
+			t.Errorf("%d of %s too many", n, verdict)
+		}
+	}
+	cli(t, exitOK, "ledger", "export", "--format", "jsonl-opa", "--from", v.export, "--keys", v.keys, file("a.opa"))
+	events, err := os.ReadFile(file("a.opa"))
+	if err != nil || bytes.Count(events, []byte("\n")) != evidenceCalls {
+		t.Errorf("%v: %d events", err, bytes.Count(events, []byte("\n")))
+	}
+	cli(t, exitOK, "ledger", "export", "--format", "jsonl-otel", "--from", v.export, "--keys", v.keys, "-o", "json", file("a.otel"))
+
+	damaged := v.copyExport(t)
+	if err := os.Remove(batches(t, damaged)[0]); err != nil {
+		t.Fatal(err)
+	}
+	cli(t, exitCheck, "ledger", "export", "--format", "parquet", "--from", damaged, "--keys", v.keys, file("b.parquet"))
+	if rows, err := parquet.ReadFile[formats.Row](file("b.parquet")); err != nil || len(rows) == 0 {
+		t.Errorf("%v: %d rows", err, len(rows))
+	}
+	for _, args := range [][]string{
+		{"--format", "csv", "--from", v.export, "--keys", v.keys, file("x")}, {"--format", "parquet", "--from", v.export, file("x")},
+		{"--format", "parquet", "--from", v.export, "--keys", v.keys, file("a.opa")}, {"--from", v.export, file("x")},
+	} {
+		cli(t, exitUsage, append([]string{"ledger", "export"}, args...)...)
+	}
+	left, err := os.ReadDir(dir)
+	if err != nil || len(left) != 4 {
+		t.Errorf("%v: %v", err, left)
+	}
+}
+
+// In a fleet with regions the ledger of a region is searched and proven from, while
+// it runs, and proofs are counter-signed.
+func TestLedgerOfARegion(t *testing.T) {
+	d := newDesk(t, 1)
+	release := d.release("r1", "", firstRelease)
+	cli(t, exitOK, "release", "publish", release, "--dir", d.fleetDir)
+	d.inForce(1)
+	v := &evidence{}
+	for _, url := range d.fleet.URLs() {
+		c, err := client.New(client.Config{Node: url})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		a, err := c.Decide(t.Context(), policy.PointCustom, []byte(`{"id":"r-1","subject":{"type":"user","id":"alice"},"action":{"name":"x"},"resource":{"type":"t","id":"r"}}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		v.answers = append(v.answers, a)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	if err := d.fleet.WaitCosigned(ctx); err != nil {
+		t.Fatal(err)
+	}
+	for i := range v.answers {
+		out, _ := cli(t, exitOK, "ledger", "prove", "--dir", d.fleetDir, "--answer", v.answer(t, i, nil))
+		wants(t, out, "counter-signed by eu")
+	}
+	if got := v.query(t, exitOK, "--dir", d.fleetDir, "--region", "eu", "--subject", "user:alice", "--request", "r-1"); len(got) != 2 {
+		t.Errorf("%+v", got)
+	}
+	cli(t, exitUsage, "ledger", "query", "--dir", d.fleetDir, "--region", "us")
 }

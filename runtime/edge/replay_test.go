@@ -5,6 +5,7 @@ import (
 	"errors"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -78,7 +79,9 @@ func (w *world) story() *node {
 		}
 		far := r.Points[0]
 		far.Name, far.Durability, far.OnLogFailure = "far", policy.Region, policy.FailEscalate
-		r.Points = append(r.Points, far)
+		hides := r.Points[0]
+		hides.Name, hides.Masks = "hides", []bundle.Mask{{Path: "/context/secret", Action: bundle.MaskDrop}}
+		r.Points = append(r.Points, far, hides)
 		return r
 	}
 	n := w.start(func(c *edge.Config) { c.Regions, c.DurableWithin = silent{}, time.Millisecond })
@@ -87,7 +90,7 @@ func (w *world) story() *node {
 	n.waitEpoch(1)
 	ask := func() {
 		for _, amount := range []string{"1", "5.0", "6", "7", "1e300", `"x"`} {
-			for _, point := range []string{policy.PointCustom, "loops", "traps", "far"} {
+			for _, point := range []string{policy.PointCustom, "loops", "traps", "far", "hides"} {
 				n.askAt(point, replayedRequest(amount))
 			}
 		}
@@ -111,6 +114,7 @@ func (w *world) story() *node {
 	w.put(release(2, 6))
 	n.waitEpoch(2)
 	ask()
+	n.askAt("hides", strings.Replace(replayedRequest("5"), `"amount"`, `"secret":"s","amount"`, 1))
 	env, _ := w.killOf("subject:agent:a7")
 	n.Deliver(env)
 	n.askAt(policy.PointCustom, replayedRequest("1"))
@@ -162,7 +166,7 @@ func replayAgain(t *testing.T, w *world, n *node) {
 		t.Errorf("%+v", d)
 	}
 	if !report.Equal() || report.Judged[replay.JudgedKill] != 1 || report.Judged[replay.JudgedNotReady] != 1 ||
-		report.Judged[replay.JudgedInstead] == 0 || report.Exact != report.Decisions-2-report.Judged[replay.JudgedInstead] || report.Exact < 90 {
+		report.Judged[replay.JudgedInstead] == 0 || report.Masked != 1 || report.Exact != report.Decisions-3-report.Judged[replay.JudgedInstead] || report.Exact < 90 {
 		t.Fatalf("%+v", report)
 	}
 	seen := map[string]bool{}
@@ -206,11 +210,23 @@ func replaySeesChanges(t *testing.T, w *world, n *node) {
 			t.Errorf("%s: %+v %+v", name, report, different)
 		}
 	}
+	// The denial in the place of a decision that no record could hold is one.
+	records := n.records()
+	i := slices.IndexFunc(records, func(r *audit.Record) bool { return r.Decision != nil && r.Decision.Value != nil })
+	d := records[i].Decision
+	d.Verdict, d.Value, d.Obligations, d.Reasons = policy.Deny, nil, nil, []audit.Reason{{Code: edge.CodeTooLarge, Text: "the policies said more than a record can hold"}}
+	if report, different := w.replay(records, nil); !report.Equal() {
+		t.Errorf("too large: %+v %+v", report, different)
+	}
+	d.Runs[0].Fuel++
+	if report, _ := w.replay(records, nil); report.Different != 1 {
+		t.Errorf("too large, with other fuel: %+v", report)
+	}
 	for name, c := range map[string]struct {
 		change func(*audit.DecisionRecord)
 		count  func(*replay.Report) uint64
 	}{
-		"masked":                          {func(d *audit.DecisionRecord) { d.Replay = audit.ReplayMasked }, func(r *replay.Report) uint64 { return r.Masked }},
+		"masked":                          {func(d *audit.DecisionRecord) { d.Replay = audit.ReplayMasked }, func(r *replay.Report) uint64 { return r.Masked - 1 }},
 		"erased":                          {func(d *audit.DecisionRecord) { d.Request.Bytes = nil }, func(r *replay.Report) uint64 { return r.Erased }},
 		"an activation that is not there": {func(d *audit.DecisionRecord) { d.Activation = 999 }, func(r *replay.Report) uint64 { return r.Unknown }},
 		"a kill that permits":             {func(d *audit.DecisionRecord) { d.Kill = &d.Request.Digest }, func(r *replay.Report) uint64 { return r.Different }},
@@ -256,7 +272,7 @@ func replayWithoutPackages(t *testing.T, w *world, n *node) {
 	empty, err := replay.FindPackages(t.TempDir())
 	w.must(err)
 	report, _ := w.replay(n.records(), func(c *replay.Config) { c.Packages = empty })
-	if report.Equal() || report.Exact != 0 || report.Unknown != report.Decisions-2-report.Judged[replay.JudgedInstead] || len(report.Problems) == 0 {
+	if report.Equal() || report.Exact != 0 || report.Unknown != report.Decisions-3-report.Judged[replay.JudgedInstead] || len(report.Problems) == 0 {
 		t.Fatalf("%+v", report)
 	}
 	records := n.records()

@@ -119,7 +119,7 @@ func (f Folder) Read(b BatchFile) (*Batch, error) {
 	if b.Beside == "" {
 		return batch, nil
 	}
-	if frame, err = readFile(f.FS, b.Beside, MaxFrameBytes); err != nil {
+	if frame, err = readFile(f.FS, b.Beside, MaxBatchBytes); err != nil {
 		return nil, err
 	}
 	side, err := DecodeSide(frame)

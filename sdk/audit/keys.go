@@ -83,11 +83,7 @@ func ParseKeys(file []byte) (*Keys, error) {
 		if line == "" || line[0] == '#' {
 			continue
 		}
-		add := func() error { return k.parse(line) }
-		if vkey, ok := strings.CutPrefix(line, "witness "); ok {
-			add = func() error { return k.AddWitness(vkey) }
-		}
-		if err := add(); err != nil {
+		if err := k.parse(line); err != nil {
 			return nil, fmt.Errorf("line %d: %w", n, err)
 		}
 	}
@@ -111,8 +107,10 @@ func (k *Keys) parse(line string) (err error) {
 		return k.addNode(FormerKey{vkey, until})
 	case role == "region" && !bounded:
 		return k.AddRegion(vkey)
+	case role == "witness" && !bounded:
+		return k.AddWitness(vkey)
 	}
-	return fmt.Errorf("%.20q is not node or region", role)
+	return fmt.Errorf("%.20q is not node, region or witness", role)
 }
 
 // AddNode trusts a log key of a node, beside those that it had before.

@@ -128,7 +128,7 @@ func (b *bootVerifier) join(batch *Batch, name string) error {
 	if !b.sides[beside] {
 		return nil
 	}
-	frame, err := readFile(b.fsys, beside, MaxFrameBytes)
+	frame, err := readFile(b.fsys, beside, MaxBatchBytes)
 	if err != nil {
 		return err
 	}

@@ -242,6 +242,18 @@ func TestDamagedIndex(t *testing.T) {
 			}
 		}
 	}
+	// One bit, anywhere in a file.
+	for f, b := range whole {
+		for at := 20; at < len(b); at += len(b) / 15 {
+			changed := bytes.Clone(b)
+			changed[at] ^= 1
+			w.must(os.WriteFile(f, changed, 0o600))
+			if u, err := w.index().Update(t.Context()); err != nil || u.Damaged != 1 {
+				t.Errorf("a flipped bit at %d: %v %+v", at, err, u)
+			}
+		}
+		break
+	}
 	// Frames of another process, twice.
 	for f, b := range whole {
 		tail := b[len("holdfast index 1\n"):]
