@@ -27,7 +27,7 @@ func (n *Node) newRecord(l *live, p *decide.Point, a *asked) (*audit.Record, err
 		return nil, fmt.Errorf("record the request: %w", err)
 	}
 	r := &audit.Record{Kind: audit.KindDecision, Time: a.start.UnixNano()}
-	r.Key = n.secret.partKey(n.cfg.Name, r.Time)
+	r.Key = n.secret.partKey(n.cfg.Name)
 	d := &audit.DecisionRecord{
 		Point:     point(p, a.req),
 		RequestID: short(kept.ID),
