@@ -98,9 +98,6 @@ func (n *Node) reported(l *live, r *policy.Result) (masks bool, err error) {
 	// Which point it was is not known of an older one: one mask is enough.
 	masks = l.set == nil || l.set.Masks != nil
 	if d := n.decisions.Load(); d != nil && d.boot == r.Boot {
-		if r.Seq > d.highest.Load() {
-			return unknown("boot %s has no decision %d yet", r.Boot, r.Seq)
-		}
 		if is, masked, known := d.find(r.Seq); known {
 			if !is {
 				return unknown("record %d of boot %s is no decision", r.Seq, r.Boot)
