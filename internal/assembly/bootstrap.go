@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/holdfast-policy/holdfast/internal/yamlfile"
+	"github.com/holdfast-policy/holdfast/runtime/edge"
 	"github.com/holdfast-policy/holdfast/sdk/audit"
 	"github.com/holdfast-policy/holdfast/sdk/bundle"
 	"github.com/holdfast-policy/holdfast/sdk/bus/auth"
@@ -143,6 +144,9 @@ func (m *maker) regionsOf() error {
 
 func (m *maker) make() (err error) {
 	if m.authority, err = openAuthority(m.layout, m.Tenant); err != nil {
+		return err
+	}
+	if _, err := edge.LoadOrCreateSecret(m.layout.Secret()); err != nil {
 		return err
 	}
 	if m.ca, err = auth.LoadOrCreateCA(m.layout.CA(), "holdfast "+m.Tenant); err != nil {

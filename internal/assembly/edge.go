@@ -57,6 +57,8 @@ type EdgeConfig struct {
 	// Enrolment is the envelope of the node's enrolment, when it is at hand; the
 	// regions bring newer ones.
 	Enrolment []byte
+	// Secret is the file of the tenant's secret; "" has the node make its own in Dir.
+	Secret string
 	// JournalFS is the seam for failing disks; nil means the operating system's.
 	JournalFS journal.FS
 	// LogLevel is what the configuration file asks for; SetLogLevel, if set, is
@@ -95,7 +97,7 @@ func StartEdge(ctx context.Context, cfg EdgeConfig) (_ *Edge, err error) {
 	}()
 	nodeConfig := edge.Config{
 		Tenant: cfg.Tenant, Name: cfg.Node, Dir: cfg.Dir, Worker: cfg.Worker, Root: cfg.Root, JournalFS: cfg.JournalFS, JournalQuota: cfg.quota(), Log: cfg.Log,
-		Enrolment: cfg.Enrolment, Code: cfg.Compiled,
+		Enrolment: cfg.Enrolment, Code: cfg.Compiled, Secret: cfg.Secret,
 		Alarm: func(kind, text string) { cfg.Log.Error("alarm", "node", cfg.Node, "kind", kind, "text", text) },
 	}
 	if cfg.Folder != "" {

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/holdfast-policy/holdfast/internal/yamlfile"
+	"github.com/holdfast-policy/holdfast/runtime/edge"
 	"github.com/holdfast-policy/holdfast/sdk/bus/embed"
 )
 
@@ -21,7 +22,7 @@ func ReadEdgeConfig(file string) (EdgeConfig, error) {
 	nats, kept := map[string]*yamlfile.Node{}, map[string]*yamlfile.Node{}
 	f, err := readConfig(file, map[string]func(*configFile, *yamlfile.Node) error{
 		"tenant": name(&c.Tenant), "node": name(&c.Node), "dir": path(&c.Dir), "listen": address(&c.Listen),
-		"trust_root": root(&c.Root), "enrolment": fileBytes(&c.Enrolment), "folder": path(&c.Folder), "compiled": path(&c.Compiled), "log": logLevel(&c.LogLevel),
+		"trust_root": root(&c.Root), "enrolment": fileBytes(&c.Enrolment), "secret": secretFile(&c.Secret), "folder": path(&c.Folder), "compiled": path(&c.Compiled), "log": logLevel(&c.LogLevel),
 		"regions": func(f *configFile, n *yamlfile.Node) error {
 			return f.Items(n, func(n *yamlfile.Node) error { return c.region(f, n) })
 		},
@@ -52,6 +53,19 @@ func ReadEdgeConfig(file string) (EdgeConfig, error) {
 // fileBytes keeps a file's content.
 func fileBytes(into *[]byte) func(*configFile, *yamlfile.Node) error {
 	return file(func(content []byte) error { *into = content; return nil })
+}
+
+// secretFile is the name of a file with the tenant's secret.
+func secretFile(into *string) func(*configFile, *yamlfile.Node) error {
+	return func(f *configFile, n *yamlfile.Node) error {
+		if err := path(into)(f, n); err != nil {
+			return err
+		}
+		if _, err := edge.LoadSecret(*into); err != nil {
+			return f.Fail(n, "%v", err)
+		}
+		return nil
+	}
 }
 
 func (c *EdgeConfig) region(f *configFile, n *yamlfile.Node) error {

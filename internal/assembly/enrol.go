@@ -82,8 +82,12 @@ func EnrolNode(l Layout, e Enrol) (envelope []byte, dir string, err error) {
 	if err != nil {
 		return nil, "", err
 	}
+	secret, err := edge.LoadOrCreateSecret(l.Secret()) // fleets that were made before had none
+	if err != nil {
+		return nil, "", err
+	}
 	envelope, err = bundle.SignEnrolment(&bundle.Enrolment{
-		Tenant: d.Tenant, Node: e.Node, Serial: serial, LogKey: e.LogKey, Labels: e.Labels, User: user, MinEpoch: e.MinEpoch, Created: time.Now().UnixNano(), Former: former,
+		Tenant: d.Tenant, Node: e.Node, Serial: serial, LogKey: e.LogKey, Labels: e.Labels, User: user, MinEpoch: e.MinEpoch, Secret: secret.ID(), Created: time.Now().UnixNano(), Former: former,
 	}, e.Key)
 	if err != nil {
 		return nil, "", err
@@ -210,6 +214,7 @@ type edgeDoc struct {
 	Listen    string      `yaml:"listen"`
 	TrustRoot string      `yaml:"trust_root"`
 	Enrolment string      `yaml:"enrolment"`
+	Secret    string      `yaml:"secret"`
 	Regions   []regionDoc `yaml:"regions"`
 	NATS      edgeNATSDoc `yaml:"nats"`
 }
@@ -227,7 +232,7 @@ type edgeNATSDoc struct {
 
 func writeNode(l Layout, d description, e Enrol, dir string, envelope []byte) error {
 	doc := edgeDoc{
-		Tenant: d.Tenant, Node: e.Node, Dir: "data", Listen: e.Listen, TrustRoot: "trust-root.dsse", Enrolment: "enrolment.dsse",
+		Tenant: d.Tenant, Node: e.Node, Dir: "data", Listen: e.Listen, TrustRoot: "trust-root.dsse", Enrolment: "enrolment.dsse", Secret: "tenant.secret",
 		NATS: edgeNATSDoc{Creds: "node.creds", CA: "ca.pem"},
 	}
 	if doc.Listen == "" {
@@ -269,5 +274,9 @@ func writeNode(l Layout, d description, e Enrol, dir string, envelope []byte) er
 	if err != nil {
 		return err
 	}
-	return writeSecrets(dir, map[string][]byte{"node.creds": creds})
+	secret, err := os.ReadFile(l.Secret())
+	if err != nil {
+		return err
+	}
+	return writeSecrets(dir, map[string][]byte{"node.creds": creds, "tenant.secret": secret})
 }

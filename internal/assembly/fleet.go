@@ -107,7 +107,7 @@ func ReadWhere(l Layout) (w Where, err error) {
 func (f *Fleet) startEdge(ctx context.Context, i int) error {
 	cfg := EdgeConfig{
 		Tenant: f.cfg.Tenant, Node: NodeName(i + 1), Dir: f.layout.Node(NodeName(i + 1)),
-		Listen: "127.0.0.1:0", Worker: f.cfg.Worker, Root: f.root, Journal: f.cfg.Journal, Log: f.cfg.Log,
+		Listen: "127.0.0.1:0", Worker: f.cfg.Worker, Root: f.root, Secret: f.layout.Secret(), Journal: f.cfg.Journal, Log: f.cfg.Log,
 	}
 	enrolment, err := os.ReadFile(f.layout.Enrolment(cfg.Node))
 	if err != nil {

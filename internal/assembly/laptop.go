@@ -100,6 +100,10 @@ func issueOnce(a *auth.Authority, l Layout, tenant, name string, may auth.Permis
 
 // enrol signs the enrolment of every node that has none.
 func (h *Home) enrol() error {
+	secret, err := edge.LoadOrCreateSecret(h.layout.Secret())
+	if err != nil {
+		return err
+	}
 	for i, n := range h.NodeNames() {
 		path := h.layout.Enrolment(n)
 		if _, err := os.Stat(path); err == nil {
@@ -114,7 +118,7 @@ func (h *Home) enrol() error {
 			labels["region"] = names[i%len(names)]
 		}
 		envelope, err := bundle.SignEnrolment(&bundle.Enrolment{
-			Tenant: h.cfg.Tenant, Node: n, Serial: 1, LogKey: vkey, Labels: labels, User: h.users[n], Created: time.Now().UnixNano(),
+			Tenant: h.cfg.Tenant, Node: n, Serial: 1, LogKey: vkey, Labels: labels, User: h.users[n], Secret: secret.ID(), Created: time.Now().UnixNano(),
 		}, h.private["enrol"])
 		if err == nil {
 			err = writeNew(path, envelope)

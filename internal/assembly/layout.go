@@ -3,6 +3,8 @@ package assembly
 import (
 	"path/filepath"
 	"strconv"
+
+	"github.com/holdfast-policy/holdfast/runtime/edge"
 )
 
 // A Layout says where a fleet that is kept in one folder has what. A node's or
@@ -23,6 +25,9 @@ func (l Layout) Running() string { return filepath.Join(l.Dir, "running.json") }
 
 // PrivateKey is where the private key of a role is, on a laptop.
 func (l Layout) PrivateKey(name string) string { return filepath.Join(l.Dir, "keys", name+".key") }
+
+// Secret is the tenant's secret, which every node is given.
+func (l Layout) Secret() string { return edge.SecretFile(l.Dir) }
 
 // Published is the folder source of a fleet without regions, and the
 // publisher's own copy in any fleet.

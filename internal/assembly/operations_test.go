@@ -456,8 +456,17 @@ func enrolAndRetire(t *testing.T, l assembly.Layout, enrol *bundle.PrivateKey) {
 	if first.Serial != 1 || first.Labels["site"] != "lab" || first.MinEpoch != 3 || first.Retired {
 		t.Errorf("first %+v", first.Enrolment)
 	}
-	if _, err := assembly.ReadEdgeConfig(filepath.Join(dir, "edge.yaml")); err != nil {
-		t.Errorf("the node's configuration: %v", err)
+	cfg, err := assembly.ReadEdgeConfig(filepath.Join(dir, "edge.yaml"))
+	if err != nil {
+		t.Fatalf("the node's configuration: %v", err)
+	}
+	given, err := edge.LoadSecret(cfg.Secret)
+	if err != nil || given.ID() != first.Secret || cfg.Secret == l.Secret() {
+		t.Errorf("tenant secret %v, enrolled with %q: %v", given, first.Secret, err)
+	}
+	env, _, err = assembly.EnrolNode(l, assembly.Enrol{Node: "e2", Key: enrol})
+	if other := open(env, err); other.Secret != first.Secret || first.Secret == "" {
+		t.Errorf("two nodes of a tenant with the secrets %q and %q", first.Secret, other.Secret)
 	}
 	_, vkey, err := note.GenerateKey(rand.Reader, audit.NodeKeyName("bank", "e1"))
 	if err != nil {

@@ -66,6 +66,6 @@ func (n *Node) answerInstead(l *live, p *decide.Point, a *asked, of audit.Ref, m
 	d := rec.Decision
 	d.Instead = of.Seq
 	d.Request, d.Value, d.Logs, d.Runs, d.Replay, rec.Key = nil, nil, nil, nil, 0, nil // they are in the record of the decision
-	ref, err := n.append(l, rec, policy.Synced)
+	ref, err := n.append(l, p, rec, policy.Synced)
 	return told.outcome.Decision, ref, err
 }

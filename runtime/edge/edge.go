@@ -111,7 +111,8 @@ type Node struct {
 	stop  stop
 	count counters
 
-	repeats *repeats
+	repeats   *repeats
+	decisions atomic.Pointer[decisions]
 
 	candidate  atomic.Pointer[candidate]
 	shadowing  *watch.Queue[beside]
@@ -384,20 +385,24 @@ func (n *Node) record(l *live, p *decide.Point, a *asked) (audit.Ref, error) {
 	if err != nil {
 		return audit.Ref{}, err
 	}
-	return n.append(l, rec, min(p.Durability, policy.Synced))
+	return n.append(l, p, rec, min(p.Durability, policy.Synced))
 }
 
-func (n *Node) append(l *live, rec *audit.Record, class policy.Durability) (audit.Ref, error) {
+func (n *Node) append(l *live, p *decide.Point, rec *audit.Record, class policy.Durability) (audit.Ref, error) {
 	if n.behind.Load() { // the count of what has no record comes first
 		if err := n.recordLost(l.journal); err != nil {
 			return audit.Ref{}, err
 		}
 	}
 	ref, err := l.journal.Append(context.Background(), rec, class)
-	if err == nil && n.cfg.Live != nil {
+	if err != nil {
+		return ref, err
+	}
+	n.decided(p, ref)
+	if n.cfg.Live != nil {
 		n.cfg.Live(rec, ref)
 	}
-	return ref, err
+	return ref, nil
 }
 
 // notReady stands in for the point while no release is in force.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -27,7 +28,7 @@ func (n *Node) newRecord(l *live, p *decide.Point, a *asked) (*audit.Record, err
 		return nil, fmt.Errorf("record the request: %w", err)
 	}
 	r := &audit.Record{Kind: audit.KindDecision, Time: a.start.UnixNano()}
-	r.Key = n.secret.partKey(n.cfg.Name, r.Time)
+	r.Key = n.secret.partKey(n.cfg.Name)
 	d := &audit.DecisionRecord{
 		Point:     point(p, a.req),
 		RequestID: short(kept.ID),
@@ -63,10 +64,10 @@ func (n *Node) newRecord(l *live, p *decide.Point, a *asked) (*audit.Record, err
 	return r, errors.Join(recordSaid(r, &out.Decision, red), recordRuns(r, p, out.Runs, red))
 }
 
-// point is the point's name as the release has it. While there is none, what is
-// not a name of a point is not repeated.
+// point is the point's name as the release has it. While there is none, a name
+// that is not one of Holdfast's own may be anything, and is not repeated.
 func point(p *decide.Point, req *policy.Request) string {
-	if p == notReady && bundle.CheckPoint(req.Point) != nil {
+	if p == notReady && !slices.Contains(policy.Points(), req.Point) {
 		return policy.PointCustom
 	}
 	return req.Point

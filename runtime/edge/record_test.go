@@ -182,7 +182,7 @@ func TestExactRecord(t *testing.T) {
 func TestNotReadyKeepsNothing(t *testing.T) {
 	w := newWorld(t)
 	n := w.start(nil)
-	for _, point := range []string{policy.PointCustom, canary + "\x01"} {
+	for _, point := range []string{policy.PointCustom, "no-point-of-ours"} {
 		a := n.askAt(point, `{"id":"`+canary+`","subject":{"type":"u","id":"`+canary+`"},"action":{"name":"x"},"resource":{"type":"r","id":"1"}}`)
 		if a.Verdict != policy.Deny || !a.Recorded {
 			t.Errorf("%+v", a)

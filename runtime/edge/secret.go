@@ -16,6 +16,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/holdfast-policy/holdfast/runtime/loader"
 	"github.com/holdfast-policy/holdfast/runtime/mask"
 	"github.com/holdfast-policy/holdfast/sdk/audit"
 )
@@ -54,8 +55,8 @@ func LoadOrCreateSecret(path string) (*Secret, error) {
 	}
 	var b [secretBytes]byte
 	rand.Read(b[:])
-	if err := createSecret(path, b[:]); err != nil {
-		return nil, err
+	if err := loader.Replace(path, []byte(hex.EncodeToString(b[:])+"\n")); err != nil {
+		return nil, fmt.Errorf("tenant secret: %w", err)
 	}
 	return newSecret(b[:]), nil
 }
@@ -84,21 +85,6 @@ func LoadSecret(path string) (*Secret, error) {
 	return newSecret(b), nil
 }
 
-func createSecret(path string, b []byte) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return fmt.Errorf("tenant secret: %w", err)
-	}
-	_, err = f.WriteString(hex.EncodeToString(b) + "\n")
-	if err == nil {
-		err = f.Sync()
-	}
-	if err := errors.Join(err, f.Close()); err != nil {
-		return fmt.Errorf("tenant secret %s: %w", path, err)
-	}
-	return nil
-}
-
 func newSecret(b []byte) *Secret {
 	sum := sha256.Sum256(b)
 	s := &Secret{id: hex.EncodeToString(sum[:8]), masks: mask.NewKeys(b)}
@@ -123,11 +109,10 @@ func (s *Secret) GoString() string { return s.String() }
 // partKey returns the key of one record's parts. With the process's salt, which
 // is written nowhere, nobody can make it again, not even who has the secret: when
 // the key is erased with the parts, it is gone.
-func (s *Secret) partKey(node string, time int64) audit.PartKey {
-	var b [32]byte
+func (s *Secret) partKey(node string) audit.PartKey {
+	var b [24]byte
 	copy(b[:16], s.salt[:])
 	binary.BigEndian.PutUint64(b[16:], s.count.Add(1))
-	binary.BigEndian.PutUint64(b[24:], uint64(time))
 	mac := s.macs.Get().(hash.Hash)
 	defer s.macs.Put(mac)
 	mac.Reset()

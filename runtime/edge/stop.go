@@ -439,6 +439,9 @@ func (n *Node) takeEnrolment(env []byte, news bool) {
 	if e.LogKey != n.vkey {
 		n.alarm("enrolment", "the enrolment is for another log key: what this node attests does not count")
 	}
+	if e.Secret != "" && e.Secret != n.secret.ID() {
+		n.alarm("secret", fmt.Sprintf("the enrolment names the tenant secret %s, this node has %s: values that it masks cannot be joined with those of other nodes", e.Secret, n.secret.ID()))
+	}
 	n.attestSoon()
 }
 

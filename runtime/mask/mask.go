@@ -2,10 +2,10 @@
 // request are dropped, hashed or tokenised, and their values are looked for in
 // everything else that a record says. It is pure: no clock, disk or network.
 //
-// A value is found again whatever the case of its ASCII letters, in JSON or URL
-// escapes, cut off at the end of a text, and, of a long one, in pieces of at least
-// MinRun bytes. Of a string of 2 or 3 bytes only whole words are found, and of a
-// number of at least 2 digits only whole numbers. What a policy turns into
+// A value is found again whatever the case of its letters, in JSON or URL escapes
+// and one in the other, cut off at the end of a text, and, of a long one, in pieces
+// of at least MinRun bytes. Of a string of 2 or 3 bytes only whole words are found,
+// of a number of 2 to 5 digits only whole numbers. What a policy turns into
 // something else (base64, digests, single letters) is not found.
 package mask
 

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/holdfast-policy/holdfast/runtime/mask"
@@ -98,7 +99,7 @@ func TestPlaceholders(t *testing.T) {
 // What policies do with a value before they say it.
 func TestText(t *testing.T) {
 	long := "the quick brown fox jumps over the lazy dog while nobody looks"
-	red := rules("drop /a").Apply(keys, []byte(`{"a":["Ada@Example.org","`+long+`","a/b c&d","line\nfeed","München Ost",4711.5,-90]}`))
+	red := rules("drop /a").Apply(keys, []byte(`{"a":["Ada@Example.org","`+long+`","a/b c&d","line\nfeed","München Ost",4711.5,-90,1.23456789e8]}`))
 	for in, want := range map[string]string{
 		"":                                   "",
 		"user ada@example.org":               "user D",
@@ -107,21 +108,20 @@ func TestText(t *testing.T) {
 		"ada@exam in the middle":             "ada@exam in the middle",
 		"said: " + long[:30] + "...":         "said: D...",
 		"..." + long[30:] + ".":              "...D.",
-		"..." + long[3:27] + ".":             "...D.",
-		"..." + long[3:26] + ".":             "..." + long[3:26] + ".",
+		"..." + long[3:19] + ".":             "...D.",
+		"..." + long[3:18] + ".":             "..." + long[3:18] + ".",
 		"u=a%2Fb+c%26d":                      "u=D",
 		"u=a%2Fb%20c&d":                      "u=D",
 		`{"x":"line\nfeed"}`:                 `{"x":"D"}`,
 		`{"x":"a/b c\u0026d"}`:               `{"x":"D"}`,
-		"in münchen ost":                     "in m\u00fcnchen ost"[:3] + "D",
+		"in MÜNCHEN OST":                     "in D",
+		"%7B%22x%22%3A%22line%5Cnfeed%22%7d": "%7B%22x%22%3A%22D%22%7d",
+		"sum%3A123456789%7d":                 "sum%3AD%7d",
 		"in München Ost":                     "in D",
 		"4711.5":                             "D",
 		"limit 4711.50 or -90, not 90x or 9": "limit D or -D, not 90x or 9",
 	} {
 		want = strings.ReplaceAll(want, "D", mask.Dropped)
-		if in == "in münchen ost" { // only ASCII folds: the capital is no umlaut
-			want = "in " + mask.Dropped
-		}
 		if got := red.Text(in); got != want {
 			t.Errorf("%q: %q, want %q", in, got, want)
 		}
@@ -238,11 +238,11 @@ func clean(t *testing.T, v any, secret string) {
 	}
 }
 
-// lower folds as masks do: ASCII only.
+// lower folds as masks do.
 func lower(s string) string {
 	return strings.Map(func(r rune) rune {
-		if 'A' <= r && r <= 'Z' {
-			return r + 'a' - 'A'
+		if low := unicode.ToLower(r); utf8.RuneLen(low) == utf8.RuneLen(r) {
+			return low
 		}
 		return r
 	}, s)

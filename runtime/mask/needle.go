@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/holdfast-policy/holdfast/sdk/wire"
 )
@@ -15,9 +17,11 @@ import (
 // How values are looked for.
 const (
 	// MinRun is the length from which a piece of a longer value is masked.
-	MinRun = 24
+	MinRun = 16
 
-	minPart = 4 // bytes from which a value is found inside of words
+	minPart   = 4 // bytes from which a value is found inside of words
+	minDigits = 6 // of a number from which it is found like a text
+
 	minWord = 2 // bytes of a value that is found as a word of its own
 
 	// Pieces of long values are found by windows of windowBytes, of which every
@@ -48,6 +52,7 @@ type needles struct {
 	whole   map[string]*needle // by the value as it is
 	numbers map[string]*needle // by canonical literal
 	words   bool               // there are values of a word's length
+	wide    bool               // there are values of more than ASCII
 	heads   map[uint32][]*needle
 	windows map[uint64][]anchor
 	sealed  int // so many of all are in heads and windows
@@ -70,6 +75,9 @@ func (n *needles) add(s string, by *step) {
 	}
 	for _, form := range escaped(s) {
 		n.keep(form, s, by)
+		for _, twice := range escaped(form) { // of JSON in a text, in JSON or in a URL
+			n.keep(twice, s, by)
+		}
 	}
 }
 
@@ -88,6 +96,7 @@ func (n *needles) keep(form, value string, by *step) bool {
 	n.whole[form] = x
 	n.all = append(n.all, x)
 	n.words = n.words || len(form) < minPart
+	n.wide = n.wide || strings.ContainsFunc(form, func(r rune) bool { return r >= utf8.RuneSelf })
 	n.budget -= len(form)
 	return false
 }
@@ -127,6 +136,11 @@ func (n *needles) addNumber(lit string, by *step) {
 	canonical, ok := canonicalNumber(lit)
 	if !ok || len(strings.TrimLeft(canonical, "-")) < 2 {
 		return
+	}
+	if len(canonical) >= minDigits { // found inside of words too
+		n.keep(canonical, canonical, by)
+		n.keep(lit, canonical, by)
+		n.whole[canonical].number, n.whole[lit].number = true, true
 	}
 	if have := n.numbers[canonical]; have != nil {
 		if strength(by.action) > strength(have.by.action) {
@@ -179,20 +193,28 @@ func numberOf(canonical string) any {
 	return f
 }
 
-// fold makes ASCII letters small.
+// fold makes letters small where that does not change their length.
 func fold(s string) string {
-	for i := range len(s) {
-		if 'A' <= s[i] && s[i] <= 'Z' {
-			b := []byte(s)
-			for ; i < len(b); i++ {
-				if 'A' <= b[i] && b[i] <= 'Z' {
-					b[i] += 'a' - 'A'
-				}
-			}
-			return string(b)
-		}
+	at := strings.IndexFunc(s, func(r rune) bool { return 'A' <= r && r <= 'Z' || r >= utf8.RuneSelf })
+	if at < 0 {
+		return s
 	}
-	return s
+	b := []byte(s)
+	for i := at; i < len(b); {
+		if b[i] < utf8.RuneSelf {
+			if 'A' <= b[i] && b[i] <= 'Z' {
+				b[i] += 'a' - 'A'
+			}
+			i++
+			continue
+		}
+		r, size := utf8.DecodeRune(b[i:])
+		if low := unicode.ToLower(r); low != r && utf8.RuneLen(low) == size {
+			utf8.EncodeRune(b[i:], low)
+		}
+		i += size
+	}
+	return string(b)
 }
 
 // seal puts what was added into the indices.
@@ -252,7 +274,7 @@ func (n *needles) quiet(raw []byte) bool {
 	n.budget -= len(raw) / 4
 	var h uint32
 	for i, c := range raw {
-		if c == '\\' {
+		if c == '\\' || n.wide && c >= utf8.RuneSelf {
 			return false
 		}
 		if 'A' <= c && c <= 'Z' {

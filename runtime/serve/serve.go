@@ -1,6 +1,7 @@
 // Package serve is a node's own front door over HTTP:
 //
 //	POST /v1/decide/{point}   a request as JSON in, an answer as JSON out
+//	POST /v1/results          what became of a decision, as JSON; the name of its record out
 //	GET  /v1/status           what is in force, as JSON
 //	GET  /livez               200 while the process runs
 //	GET  /readyz              200 once a verified release is in force, else 503
@@ -29,6 +30,10 @@ import (
 // that is the asker's fault.
 type Decider interface {
 	Decide(context.Context, *policy.Request) (policy.Answer, error)
+	// Report records what became of a decision. The error wraps
+	// policy.ErrUnknownRecord when there is no such decision; every other one
+	// means that nothing could be recorded.
+	Report(context.Context, *policy.Result) (policy.Reported, error)
 	// Ready returns why the node cannot decide yet, or nil.
 	Ready() error
 	// Status says what is in force.
@@ -71,6 +76,7 @@ func Handler(d Decider, doors ...Door) http.Handler {
 		mux.Handle(door.Path+"/", door.Handler)
 	}
 	mux.HandleFunc("POST /v1/decide/{point}", func(w http.ResponseWriter, r *http.Request) { decide(w, r, d) })
+	mux.HandleFunc("POST /v1/results", func(w http.ResponseWriter, r *http.Request) { report(w, r, d) })
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
 		if err := d.Ready(); err != nil {
@@ -141,6 +147,30 @@ func decide(w http.ResponseWriter, r *http.Request, d Decider) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Server-Timing", serverTiming(answer.Timing))
 	_, _ = w.Write(append(out, '\n')) // the record is written; a client that has gone cannot be told
+}
+
+func report(w http.ResponseWriter, r *http.Request, d Decider) {
+	body, fault := readBody(w, r)
+	if fault != nil {
+		fault.write(w)
+		return
+	}
+	res, err := policy.ParseResult(body)
+	if err != nil {
+		malformed(err).write(w)
+		return
+	}
+	reported, err := d.Report(r.Context(), res)
+	switch {
+	case errors.Is(err, policy.ErrUnknownRecord):
+		(&fail{status: http.StatusNotFound, Code: "unknown_record", Message: err.Error()}).write(w)
+		return
+	case err != nil:
+		(&fail{status: http.StatusServiceUnavailable, Code: "log_failure", Message: err.Error()}).write(w)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(reported) // the record is written; a client that has gone cannot be told
 }
 
 // serverTiming writes milliseconds, as the W3C's Server Timing has them.

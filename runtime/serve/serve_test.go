@@ -25,6 +25,10 @@ func (a allows) Decide(context.Context, *policy.Request) (policy.Answer, error) 
 		Decision: policy.Decision{Verdict: policy.Allow}, Timing: policy.Timing{Decide: 1500 * time.Microsecond, Record: time.Millisecond},
 	}, a.err
 }
+
+func (a allows) Report(_ context.Context, r *policy.Result) (policy.Reported, error) {
+	return policy.Reported{Recorded: true, Node: "n", Boot: r.Boot, Seq: r.Seq + 1, Durability: policy.Synced}, a.err
+}
 func (a allows) Ready() error        { return a.err }
 func (allows) Status() policy.Status { return policy.Status{Node: "n"} }
 
@@ -123,5 +127,28 @@ func TestServerIsBounded(t *testing.T) {
 	}
 	if s.MaxHeaderBytes <= 0 || s.MaxHeaderBytes > 64<<10 {
 		t.Errorf("headers of %d bytes", s.MaxHeaderBytes)
+	}
+}
+
+func TestResults(t *testing.T) {
+	const good = `{"boot":"b","seq":1}`
+	for _, c := range []struct {
+		node         allows
+		body         string
+		status       int
+		code, answer string
+	}{
+		{allows{}, good, 200, "", `{"recorded":true,"durability":"synced","node":"n","boot":"b","seq":2,"leaf":""}`},
+		{allows{}, `{"boot":"b"}`, 400, "malformed_request", ""},
+		{allows{fmt.Errorf("%w: x", policy.ErrUnknownRecord)}, good, 404, "unknown_record", ""},
+		{allows{errors.New("disk")}, good, 503, "log_failure", ""},
+	} {
+		rec := httptest.NewRecorder()
+		serve.Handler(c.node).ServeHTTP(rec, httptest.NewRequest(http.MethodPost, "/v1/results", strings.NewReader(c.body)))
+		var f fault
+		_ = json.Unmarshal(rec.Body.Bytes(), &f) // an answer has no error
+		if rec.Code != c.status || f.Error.Code != c.code || c.answer != "" && strings.TrimSpace(rec.Body.String()) != c.answer {
+			t.Errorf("%s: %d %s", c.body, rec.Code, rec.Body)
+		}
 	}
 }

@@ -91,6 +91,24 @@ func (c *Client) Decide(ctx context.Context, point string, body []byte) (policy.
 	return a, err
 }
 
+// Report tells the node what became of a decision, by the names that its answer
+// had, and returns the name of the record of that. The error is a *StatusError of
+// 404 when the node knows no such decision, and of 503 when it cannot record.
+func (c *Client) Report(ctx context.Context, r *policy.Result) (policy.Reported, error) {
+	var out policy.Reported
+	body, err := json.Marshal(r)
+	if err != nil {
+		return out, err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.base+"/v1/results", bytes.NewReader(body))
+	if err != nil {
+		return out, err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	_, err = c.do(req, &out)
+	return out, err
+}
+
 // Status asks what is in force on the node.
 func (c *Client) Status(ctx context.Context) (policy.Status, error) {
 	var s policy.Status

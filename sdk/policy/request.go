@@ -27,6 +27,14 @@ const (
 	PointCustom      = "custom"
 )
 
+// Points returns the decision points that Holdfast names.
+func Points() []string {
+	return []string{
+		PointPreModel, PointPostModel, PointPreCall, PointPostCall, PointInput, PointRetrieval, PointOutput, PointDelegate,
+		PointMemoryWrite, PointAgentStart, PointAgentStop, PointAdmin, PointCustom,
+	}
+}
+
 // An Entity is AuthZEN's subject or resource.
 type Entity struct {
 	Type       string         `json:"type" cbor:"type"`
