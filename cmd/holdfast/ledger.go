@@ -14,13 +14,14 @@ import (
 
 func ledgerCommand(e *env) *cobra.Command {
 	c := &cobra.Command{
-		Use: "ledger", Short: "Export, verify, replay and search the records of decisions",
+		Use: "ledger", Short: "Export, verify, replay, search and erase the records of decisions",
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			return errors.Join(errors.New("say which: export, verify, prove, query or replay"), c.Usage())
+			return errors.Join(errors.New("say which: export, verify, prove, query, replay, erase, hold, release-hold or holds"), c.Usage())
 		},
 	}
-	c.AddCommand(exportCommand(e), verifyCommand(e), replayCommand(e), proveCommand(e), queryCommand(e))
+	c.AddCommand(exportCommand(e), verifyCommand(e), replayCommand(e), proveCommand(e), queryCommand(e),
+		eraseCommand(e), holdCommand(e), releaseHoldCommand(e), holdsCommand(e))
 	return c
 }
 

@@ -60,8 +60,8 @@ export is not complete: the file has what is proven of it.`,
 				return json.NewEncoder(e.stdout).Encode(map[string]string{"exported": args[0]})
 			}
 			keys := "FILE"
-			if f.dir != "" {
-				keys = assembly.Layout{Dir: f.dir}.PublicKeys()
+			if l := (assembly.Layout{Dir: f.dir}); f.dir != "" {
+				keys = l.PublicKeys() + " --root " + l.TrustRoot()
 			}
 			fmt.Fprintf(e.stdout, "exported to %s\nverify it with: holdfast ledger verify %s --keys %s\n", args[0], args[0], keys)
 			return nil

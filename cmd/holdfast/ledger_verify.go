@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -16,6 +17,7 @@ import (
 
 func verifyCommand(e *env) *cobra.Command {
 	var keysFile string
+	var roots []string
 	var asJSON bool
 	c := &cobra.Command{
 		Use:   "verify DIR --keys FILE",
@@ -29,7 +31,11 @@ the one before. Exit code 0 only when everything is complete and unaltered.
 "Complete" is up to the newest signed checkpoint in the export; its time is
 printed. If the end of a node's last boot was taken away together with every
 checkpoint over it, no file in the export can tell: compare with the other
-region, or with an answer's (node, boot, seq, leaf).`,
+region, or with an answer's (node, boot, seq, leaf).
+
+Parts that are not there are damage, unless they were erased: by a document in the
+export whose signer a --root names. Deleted because they were old are those that a
+statement signed by the region says.`,
 		Example: "  holdfast ledger verify ./evidence --keys ./fleet/public.keys",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -37,7 +43,7 @@ region, or with an answer's (node, boot, seq, leaf).`,
 			if err != nil {
 				return err
 			}
-			if err := exportFolder(args[0]); err != nil {
+			if err := errors.Join(exportFolder(args[0]), believe(keys, roots)); err != nil {
 				return err
 			}
 			report, err := verifyFolder(c.Context(), e, args[0], keys, audit.Options{})
@@ -55,6 +61,7 @@ region, or with an answer's (node, boot, seq, leaf).`,
 			return err
 		},
 	}
+	c.Flags().StringArrayVar(&roots, "root", nil, "trust root that vouches for erasures; several when it has changed since")
 	c.Flags().StringVar(&keysFile, "keys", "", "file with the public keys of nodes and regions")
 	outputFlag(c, &asJSON)
 	return c
@@ -83,7 +90,8 @@ func printReport(e *env, r *audit.Report) error {
 			for _, f := range []struct {
 				what   string
 				ranges []audit.Range
-			}{{"gap", b.Gaps}, {"fork", b.Forks}, {"altered", b.Altered}, {"doubled", b.Doubled}, {"parts missing", b.Missing}, {"parts erased", b.Erased}} {
+			}{{"gap", b.Gaps}, {"fork", b.Forks}, {"altered", b.Altered}, {"doubled", b.Doubled}, {"parts missing", b.Missing}, {"parts erased", b.Erased},
+				{"named by an erasure, but not erased", b.NotErased}, {"parts expired", b.PartsExpired}, {"expired", b.Expired}} {
 				for _, at := range f.ranges {
 					faults = append(faults, fmt.Sprintf("%s %v", f.what, at))
 				}

@@ -100,7 +100,7 @@ func rootCommand(e *env) *cobra.Command {
 	}
 	add("see", upCommand(e))
 	add("author", initCommand(e), buildCommand(e), testCommand(e), benchCommand(e), inspectCommand(e), evalCommand(e))
-	add("operate", keysCommand(e), trustCommand(e), releaseCommand(e), contextCommand(e), fleetCommand(e), killCommand(e), decideCommand(e), resultCommand(e), tailCommand(e))
+	add("operate", keysCommand(e), trustCommand(e), releaseCommand(e), contextCommand(e), fleetCommand(e), killCommand(e), regionCommand(e), decideCommand(e), resultCommand(e), tailCommand(e))
 	add("audit", ledgerCommand(e))
 	return root
 }

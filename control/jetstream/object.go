@@ -17,6 +17,11 @@ const (
 	kindEnrolment = "enrol"
 	kindAccount   = "account"
 	kindLead      = "lead"
+
+	kindErasure     = "erase"
+	kindHold        = "hold"
+	kindHoldRelease = "unhold"
+	kindRetirement  = "retire"
 )
 
 // An Object is what a region holds under a name, such as rel.7: an envelope,
@@ -40,7 +45,7 @@ func (o Object) part(i int) string {
 // signed reports whether the object is an envelope that nodes and hubs verify.
 func (o Object) signed() bool {
 	switch o.part(0) {
-	case kindRelease, kindRoot, kindOrder, kindKill, kindLift, kindEnrolment:
+	case kindRelease, kindRoot, kindOrder, kindKill, kindLift, kindEnrolment, kindErasure, kindHold, kindHoldRelease, kindRetirement:
 		return true
 	}
 	return false
@@ -48,13 +53,19 @@ func (o Object) signed() bool {
 
 // concerns reports whether a node needs the object.
 func (o Object) concerns(node string) bool {
-	return o.signed() && (o.part(0) != kindEnrolment || o.part(1) == node)
+	switch o.part(0) {
+	case kindEnrolment:
+		return o.part(1) == node
+	case kindHold, kindHoldRelease: // ledgers hold
+		return false
+	}
+	return o.signed()
 }
 
 // inOrder puts what must be believed first before what depends on it: trust
 // roots, kills, enrolments, releases by epoch, orders.
 func inOrder(objects []Object) {
-	rank := []string{kindRoot, kindKill, kindLift, kindEnrolment, kindRelease, kindOrder}
+	rank := []string{kindRoot, kindKill, kindLift, kindEnrolment, kindRelease, kindOrder, kindHold, kindHoldRelease, kindErasure, kindRetirement}
 	slices.SortStableFunc(objects, func(a, b Object) int {
 		if c := cmp.Compare(slices.Index(rank, a.part(0)), slices.Index(rank, b.part(0))); c != 0 || a.part(0) == kindKill || a.part(0) == kindLift {
 			return c

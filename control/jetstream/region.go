@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/holdfast-policy/holdfast/sdk/bundle"
 	"github.com/holdfast-policy/holdfast/sdk/bus"
 	"github.com/holdfast-policy/holdfast/sdk/wire"
 )
@@ -144,6 +145,18 @@ func (r Region) PutEnrolment(ctx context.Context, node string, serial uint64, en
 		return err
 	}
 	return r.create(ctx, r.pol(kindEnrolment, node, decimal(serial)), envelope)
+}
+
+// PutData stores a document about records or regions - an erasure, a hold, the end
+// of one, a retirement - whose digest names it.
+func (r Region) PutData(ctx context.Context, digest wire.Digest, envelope []byte) error {
+	kind := map[string]string{
+		bundle.ErasureType: kindErasure, bundle.HoldType: kindHold, bundle.HoldReleaseType: kindHoldRelease, bundle.RetirementType: kindRetirement,
+	}[bundle.Type(envelope)]
+	if kind == "" {
+		return bundle.ErrPayloadType
+	}
+	return r.create(ctx, r.pol(kind, digest.Hex()), envelope)
 }
 
 // PutAccount stores the JWT of the tenant's account, such as one that revokes a

@@ -288,6 +288,22 @@ func (l *Ledger) Documents() (out []DocumentStatus) {
 	return out
 }
 
+// Outcome says what the ledger that is kept in the folder dir has made of an
+// erasure: whether it is carried out, or why it is refused; neither while it is
+// not known yet or waits.
+func Outcome(dir string, digest wire.Digest) (done bool, refused string, err error) {
+	a := archive(dir)
+	k, err := readDocument(a.document(digest, documentFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, "", nil
+	}
+	if err != nil {
+		return false, "", err
+	}
+	_, err = os.Stat(a.document(digest, doneFile))
+	return err == nil, k.Refused, ignoreMissing(err)
+}
+
 // exportDocuments writes every document that was taken, as it was signed, but
 // for erasures that were refused: they explain nothing.
 func (a archive) exportDocuments(w *audit.ExportWriter) error {

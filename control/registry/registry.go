@@ -44,6 +44,7 @@ type Fleet struct {
 	orders     map[wire.Digest]*bundle.SignedOrder // newest of each release
 	enrolments map[string]*bundle.SignedEnrolment  // newest of each node
 	kills      *bundle.KillSet
+	data       dataDocuments
 	opened     map[opening]*audit.Attestation // what verified, so that it is done once
 }
 
@@ -116,7 +117,7 @@ func (f *Fleet) Add(envelope []byte, at time.Time) error {
 		}
 		return err
 	}
-	return bundle.ErrPayloadType
+	return f.data.add(f.root, envelope)
 }
 
 // Newest returns the release with the highest epoch, nil when there is none. Of

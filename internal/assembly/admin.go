@@ -318,6 +318,26 @@ func (a *Admin) PutRoot(ctx context.Context, envelope []byte) (*bundle.TrustRoot
 	return next, err
 }
 
+// PutData hands a document about records or regions - an erasure, a hold, the end
+// of holds, a retirement - to every region that answers. The end of a hold that
+// no region knows is refused: who mistypes a digest must not believe it ended.
+func (a *Admin) PutData(ctx context.Context, envelope []byte) (wire.Digest, error) {
+	state, err := a.Read(ctx)
+	if err != nil {
+		return wire.Digest{}, err
+	}
+	d, err := openData(state.Fleet.Root(), envelope)
+	if err != nil {
+		return wire.Digest{}, err
+	}
+	for _, h := range d.Release {
+		if !slices.ContainsFunc(state.Fleet.Holds(), func(have *bundle.SignedHold) bool { return have.Digest == h }) {
+			return d.Digest, fmt.Errorf("no hold %s is in force: nothing would end; holdfast ledger holds prints what there is", h.Hex())
+		}
+	}
+	return d.Digest, a.everywhere(func(r jetstream.Region) error { return r.PutData(ctx, d.Digest, envelope) })
+}
+
 // PutAccount hands the JWT of the tenant's account, such as one that revokes a
 // user, to every region that answers.
 func (a *Admin) PutAccount(ctx context.Context, token string) error {

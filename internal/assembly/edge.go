@@ -108,7 +108,7 @@ func StartEdge(ctx context.Context, cfg EdgeConfig) (_ *Edge, err error) {
 			return nil, err
 		}
 		nodeConfig.Source, nodeConfig.Live, nodeConfig.Attest = e.uplink.source, e.uplink.live, e.uplink.source.Attest
-		nodeConfig.AwaitEnrolment, nodeConfig.Regions = true, e.uplink
+		nodeConfig.AwaitEnrolment, nodeConfig.Regions, nodeConfig.Retired = true, e.uplink, e.uplink.retire
 	}
 	if e.node, err = edge.Open(ctx, nodeConfig); err != nil {
 		return nil, fmt.Errorf("node %s: %w", cfg.Node, err)

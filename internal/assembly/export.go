@@ -117,6 +117,26 @@ func export(dir string, write func(*audit.ExportWriter) error) error {
 	return errors.Join(write(w), w.Close())
 }
 
+// A RegionLedger is where a region of a fleet on one machine keeps its ledger.
+type RegionLedger struct{ Region, Dir string }
+
+// Ledgers are those of a fleet's regions; an error when they are not on this
+// machine.
+func Ledgers(l Layout) (out []RegionLedger, err error) {
+	d, err := readDescription(l)
+	if err != nil {
+		return nil, fmt.Errorf("%s is not the folder of a fleet: %w", l.Dir, err)
+	}
+	for _, region := range d.Regions {
+		dir := LedgerDir(l.Region(region))
+		if _, err := os.Stat(dir); err != nil {
+			return nil, err
+		}
+		out = append(out, RegionLedger{region, dir})
+	}
+	return out, nil
+}
+
 // Ledger is the folder of a region's ledger in a fleet that is kept in one folder;
 // "" is the first region, and the answer for a fleet without regions.
 func Ledger(l Layout, region string) (string, error) {

@@ -25,6 +25,7 @@ func (h *Home) laptopKeys() []laptopKey {
 	keys := []laptopKey{
 		{"root", bundle.RoleRoot, "laptop-root"}, {"author", bundle.RoleAuthor, "laptop-author"}, {"approver", bundle.RoleApprover, "laptop-approver"},
 		{"enrol", bundle.RoleEnrol, "laptop-enrol"}, {"kill", bundle.RoleKill, "laptop-kill"}, {"kill-2", bundle.RoleKill, "laptop-kill-2"},
+		{"data", bundle.RoleData, "laptop-data"}, {"data-2", bundle.RoleData, "laptop-data-2"},
 	}
 	for _, region := range h.beating() {
 		keys = append(keys, laptopKey{"heartbeat-" + region, bundle.RoleHeartbeat, region})

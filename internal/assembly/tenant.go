@@ -125,9 +125,13 @@ func (t *tenant) sweeper() *jetstream.Sweeper {
 
 // contradiction raises what the ledger found, whoever leads.
 func (t *tenant) contradiction(a ledger.Alarm) {
+	text := a.Reason + ": " + a.Text
+	if a.Boot != "" {
+		text = "boot " + a.Boot + ": " + text
+	}
 	t.alarm(hub.Alarm{
 		ID: hub.AlarmLedger + "/" + a.Reason + "/" + a.Node + "/" + a.Boot, Kind: hub.AlarmLedger, Tenant: t.cfg.Name, Region: t.hub.cfg.Region,
-		Node: a.Node, Text: "boot " + a.Boot + ": " + a.Reason + ": " + a.Text, At: time.Now().UTC(),
+		Node: a.Node, Text: text, At: time.Now().UTC(),
 	})
 }
 
@@ -198,6 +202,7 @@ func (t *tenant) run(ctx context.Context) {
 	keep("sweep", func() error { return t.sweeper().Run(ctx) })
 	keep("streams", func() error { return t.keepStreams(ctx) })
 	keep("lead", func() error { return t.lead.Run(ctx) })
+	keep("documents about records", func() error { return t.documents(ctx) })
 	if t.hub.nats != nil {
 		keep("accounts", func() error { return t.region.Accounts(ctx, t.hub.nats.UpdateAccount) })
 	}

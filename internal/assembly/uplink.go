@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"golang.org/x/mod/sumdb/note"
@@ -56,6 +57,8 @@ type uplink struct {
 	source  *jetstream.Source
 	shipper *ship.Shipper // made when there is a node
 	trimmer *ship.Trimmer // too
+	mu      sync.Mutex    // guards retired, and shipper until it is made
+	retired []string      // regions
 	asked   func()        // stops answering over the bus
 }
 
@@ -113,14 +116,28 @@ func (u *uplink) drain(node *edge.Node) error {
 // attach gives the uplink its node: records are shipped from it and questions
 // that come over the bus are asked of it.
 func (u *uplink) attach(ctx context.Context, node *edge.Node) (err error) {
-	if u.shipper, err = u.newShipper(node); err != nil {
+	shipper, err := u.newShipper(node)
+	if err != nil {
 		return err
 	}
+	u.mu.Lock()
+	u.shipper = shipper
+	shipper.Retire(u.retired)
+	u.mu.Unlock()
 	if u.trimmer, err = u.newTrimmer(node); err != nil {
 		return err
 	}
 	u.asked, err = natsapi.Serve(ctx, u.conn, u.cfg.Tenant, node)
 	return err
+}
+
+// retire has regions count no more.
+func (u *uplink) retire(regions []string) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.retired = regions; u.shipper != nil {
+		u.shipper.Retire(regions)
+	}
 }
 
 // Count, Await and Met are edge.Regions: the shipper is there before anybody asks.

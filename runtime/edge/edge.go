@@ -74,6 +74,9 @@ type Config struct {
 	// Alarm is told of what people should hear of; nil means nobody is. It must
 	// not wait.
 	Alarm func(kind, text string)
+	// Retired is told which regions are retired, at the start and when one more is;
+	// nil means that nobody is. It must not wait.
+	Retired func(regions []string)
 	// Enrolment is the envelope of the node's enrolment when it is at hand; the
 	// source brings newer ones. AwaitEnrolment has a node that never had a release
 	// in force wait for one, so that it does not begin below its MinEpoch.
@@ -131,6 +134,7 @@ type Node struct {
 	refusedAt time.Time
 	enrolment *bundle.SignedEnrolment
 	unknown   [][]byte // documents that a newer trust root may verify
+	retired   []string // regions, by name
 	discarded map[string]bool
 	warnings  sparing.Log
 	staleness guard.Staleness // as it was last recorded
@@ -245,7 +249,7 @@ func (n *Node) prepare(ctx context.Context) (err error) {
 	if err != nil {
 		return errors.Join(fmt.Errorf("loader: %w", err), n.engine.Close(ctx))
 	}
-	if err := n.openStop(); err != nil {
+	if err := errors.Join(n.openStop(), n.openData()); err != nil {
 		return errors.Join(err, n.loader.Close(ctx), n.engine.Close(ctx))
 	}
 	return nil

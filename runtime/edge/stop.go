@@ -466,6 +466,10 @@ func (n *Node) Deliver(env []byte) {
 		n.takeHeartbeat(env)
 	case bundle.EnrolmentType:
 		n.takeEnrolment(env, true)
+	case bundle.ErasureType:
+		n.takeErasure(env)
+	case bundle.RetirementType:
+		n.takeRetirement(env)
 	default:
 		n.loader.Deliver(env)
 	}
