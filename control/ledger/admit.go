@@ -55,12 +55,12 @@ func (l *Ledger) judge(key bootKey, frame []byte, how route) error {
 		}
 		return nil // the records before it are asked for, and then this batch again
 	}
-	return l.extend(key, s, b, c, records)
+	return l.extend(key, s, b, c, records, frame)
 }
 
 // extend archives what of a batch is beyond the head, or compares it with what
 // is there.
-func (l *Ledger) extend(key bootKey, s *bootState, b *audit.Batch, c audit.Checkpoint, records []*audit.Record) error {
+func (l *Ledger) extend(key bootKey, s *bootState, b *audit.Batch, c audit.Checkpoint, records []*audit.Record, frame []byte) error {
 	if err := l.begins(key, s, b, records); err != nil {
 		return err
 	}
@@ -75,7 +75,10 @@ func (l *Ledger) extend(key bootKey, s *bootState, b *audit.Batch, c audit.Check
 	if s.end != nil && !l.within(s, c) {
 		return refuse(fork, "%s says that this one ended at %d", s.end.by, s.end.size)
 	}
-	if err := l.store(fresh); err != nil {
+	if fresh != b {
+		frame = nil
+	}
+	if err := l.store(fresh, frame); err != nil {
 		return err
 	}
 	if fresh.First > s.head.size+1 {
@@ -91,13 +94,21 @@ func (l *Ledger) extend(key bootKey, s *bootState, b *audit.Batch, c audit.Check
 		l.needs(s, s.head.size)
 	}
 	l.checkClaims(key, s)
+	if err := l.grown(key, s, span{fresh.First, fresh.Last()}); err != nil {
+		return err
+	}
 	return l.adopt(key, s)
 }
 
-// store archives a batch; the seam is where a crash could part it.
-func (l *Ledger) store(b *audit.Batch) error {
+// store archives a batch, whose frame is nil if it is not at hand; the seam is
+// where a crash could part it.
+func (l *Ledger) store(b *audit.Batch, frame []byte) error {
 	l.cfg.Step("store")
-	if err := l.archive.keep(l.withoutErased(b)); err != nil {
+	bare := l.withoutErased(b)
+	if bare != b {
+		frame = nil
+	}
+	if err := l.archive.keepFrame(bare, frame); err != nil {
 		return err
 	}
 	l.cfg.Step("stored")
@@ -164,7 +175,7 @@ func (l *Ledger) fill(key bootKey, s *bootState, b *audit.Batch, h audit.Range) 
 			return refuse(fork, "records up to %d are not those which the node signed before", h.To)
 		}
 	}
-	if err := l.store(tail(b, h.From)); err != nil {
+	if err := l.store(tail(b, h.From), nil); err != nil {
 		return err
 	}
 	if err := syncDir(l.archive.boot(key.node, key.boot)); err != nil {

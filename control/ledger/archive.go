@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -91,8 +92,20 @@ func folders(dir string) (names []string, err error) {
 	return names, err
 }
 
-// spans lists a boot's batches in order.
-func (a archive) spans(node, boot string) (spans []span, err error) {
+// spans lists a boot's batches in order, without those whose records are all in
+// another one.
+func (a archive) spans(node, boot string) ([]span, error) {
+	all, err := a.files(node, boot)
+	end := uint64(0)
+	return slices.DeleteFunc(all, func(s span) bool {
+		covered := s.last <= end
+		end = max(end, s.last)
+		return covered
+	}), err
+}
+
+// files lists a boot's batches by their beginning, the longest first.
+func (a archive) files(node, boot string) (spans []span, err error) {
 	entries, err := os.ReadDir(a.boot(node, boot))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -102,14 +115,15 @@ func (a archive) spans(node, boot string) (spans []span, err error) {
 			spans = append(spans, s)
 		}
 	}
+	slices.SortFunc(spans, func(x, y span) int { return cmp.Or(cmp.Compare(x.first, y.first), cmp.Compare(y.last, x.last)) })
 	return spans, err
 }
 
 // tidy lists a boot's batches in order, none of which holds what another does:
-// a crash between two steps of repairing leaves such. Those that another covers
-// are removed, those that another begins are shortened.
+// a crash between two steps of repairing or merging leaves such. Those that
+// another covers are removed, those that another begins are shortened.
 func (a archive) tidy(node, boot string) ([]span, error) {
-	spans, err := a.spans(node, boot)
+	spans, err := a.files(node, boot)
 	if err != nil {
 		return nil, err
 	}
@@ -256,10 +270,13 @@ func (a archive) before(node, boot string, first uint64) (tlog.Hash, error) {
 	return tlog.Hash{}, fmt.Errorf("archive %s/%s: no batch from record %d", node, boot, first)
 }
 
-// keep stores a batch durably, but for its name: see settle. Its blobs are in a
-// file beside it, stored before it. A file of that name with other bytes is set
-// aside: nothing proven is in its place.
-func (a archive) keep(b *audit.Batch) error {
+// keep is keepFrame for a batch whose frame is not at hand.
+func (a archive) keep(b *audit.Batch) error { return a.keepFrame(b, nil) }
+
+// keepFrame stores a batch durably, but for its name: that is when its folder is
+// synced. Its blobs are in a file beside it, stored before it. A file of that name
+// with other bytes is set aside: nothing proven is in its place.
+func (a archive) keepFrame(b *audit.Batch, frame []byte) error {
 	if err := makeDir(a.boot(b.Node, b.Boot)); err != nil {
 		return err
 	}
@@ -267,9 +284,11 @@ func (a archive) keep(b *audit.Batch) error {
 	if err := a.keepSide(b, side); err != nil {
 		return err
 	}
-	frame, err := bare.Encode()
-	if err != nil {
-		return err
+	if frame == nil || bare != b {
+		var err error
+		if frame, err = bare.Encode(); err != nil {
+			return err
+		}
 	}
 	s := span{b.First, b.Last()}
 	path := filepath.Join(a.boot(b.Node, b.Boot), s.file())

@@ -34,6 +34,7 @@ type bootState struct {
 	end    *claim           // what the next boot says of this one's end
 	origin *audit.BootRecord
 	roots  []head // of some earlier sizes, rising
+	recent recent // of the lane alone
 	// stuck is when something began to be missing; tried is set when every server
 	// was asked for it in vain.
 	stuck time.Time

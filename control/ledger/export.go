@@ -42,39 +42,66 @@ func (a archive) export(w *audit.ExportWriter, node, boot string) error {
 			return err
 		}
 	}
-	spans, err := a.spans(node, boot)
+	have, err := a.exportBatches(w, node, boot)
 	if err != nil {
 		return err
 	}
-	for _, s := range spans {
-		frame, err := os.ReadFile(filepath.Join(a.boot(node, boot), s.file()))
-		if errors.Is(err, fs.ErrNotExist) {
-			continue // taken away meanwhile; verification shows it
-		}
-		if err != nil {
-			return err
-		}
-		if _, err := audit.DecodeBatch(frame); err != nil {
-			continue
-		}
-		if err := w.Batch(frame); err != nil {
-			return err
-		}
-		if err := a.exportSide(w, node, boot, s); err != nil {
-			return err
-		}
-	}
-	return a.exportBehindGap(w, node, boot, spans)
+	return a.exportBehindGap(w, node, boot, have)
 }
 
-// exportSide writes the blobs of a batch, if they are there and readable.
-func (a archive) exportSide(w *audit.ExportWriter, node, boot string, s span) error {
-	side, err := a.side(node, boot, s)
-	if err != nil || side == nil {
-		return nil // damaged or erased: verification names the parts that are missing
+// exportBatches writes each batch with its blobs. Batches may be put together
+// meanwhile: what is gone is looked for again.
+func (a archive) exportBatches(w *audit.ExportWriter, node, boot string) (have []span, err error) {
+	for next, again := uint64(1), true; again; {
+		spans, err := a.spans(node, boot)
+		if err != nil {
+			return nil, err
+		}
+		again = false
+		for _, s := range spans {
+			if s.last < next {
+				continue
+			}
+			err := a.exportBatch(w, node, boot, s, next)
+			if errors.Is(err, fs.ErrNotExist) {
+				again = true
+				break
+			}
+			if err != nil {
+				return nil, err
+			}
+			have, next = append(have, span{max(s.first, next), s.last}), s.last+1
+		}
 	}
-	frame, err := side.Encode()
+	return have, nil
+}
+
+// exportBatch writes what is in a batch from record first on, and its blobs if
+// they are readable: verification names the parts that are missing. The blobs are
+// read first, because they are taken away last.
+func (a archive) exportBatch(w *audit.ExportWriter, node, boot string, s span, first uint64) error {
+	side, _ := a.side(node, boot, s)
+	frame, err := os.ReadFile(filepath.Join(a.boot(node, boot), s.file()))
 	if err != nil {
+		return err
+	}
+	b, err := audit.DecodeBatch(frame)
+	if err != nil {
+		return nil
+	}
+	if first > s.first {
+		if side != nil && b.Join(side) != nil {
+			side = nil
+		}
+		b, side = tail(b, first).Split()
+		if frame, err = b.Encode(); err != nil {
+			return err
+		}
+	}
+	if err := w.Batch(frame); err != nil || side == nil {
+		return err
+	}
+	if frame, err = side.Encode(); err != nil {
 		return err
 	}
 	return w.Side(frame)

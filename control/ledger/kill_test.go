@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -102,7 +103,7 @@ func (p *place) killed(secret, step string, nth int64, scrub bool) {
 // it published only grows.
 func TestKillAtEveryStep(t *testing.T) {
 	t.Parallel()
-	for _, step := range []string{"store", "stored", "synced", "position", "signed", "published", "filled"} {
+	for _, step := range []string{"store", "stored", "synced", "position", "signed", "published", "filled", "merge", "merged"} {
 		t.Run(step, func(t *testing.T) {
 			t.Parallel()
 			p := newPlace(t)
@@ -118,7 +119,12 @@ func TestKillAtEveryStep(t *testing.T) {
 				p.ship(a.node, a.boot, a.frame(n, n+19))
 				p.ship(b.node, b.boot, b.frame(n, n+19))
 			}
-			if step == "filled" {
+			want := uint64(240)
+			if strings.HasPrefix(step, "merge") {
+				want = 1100
+				p.ship(a.node, a.boot, a.frame(201, 500), a.frame(501, 999), a.frame(1000, 1050), a.frame(1051, 1100))
+				p.killed(secret, step, 1, false)
+			} else if step == "filled" {
 				l, stop := p.start()
 				p.cosigned(l, a, 200)
 				stop()
@@ -131,7 +137,6 @@ func TestKillAtEveryStep(t *testing.T) {
 			}
 			l, _ := p.start()
 			l.Scrub(t.Context(), 0)
-			want := uint64(240)
 			if step == "filled" {
 				want = 200
 			}

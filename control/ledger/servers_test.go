@@ -540,3 +540,59 @@ func TestBatchesBehindAGapAreAdopted(t *testing.T) {
 		})
 	}
 }
+
+// Small batches are put together, and it is the same ledger: verified, given to
+// others, read again after a restart, while it grows.
+func TestSmallBatchesArePutTogether(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	a := newAuthor(t, p.keys, "e1")
+	l, stop := p.startServer(0, leads)
+	for n := 1; n <= 2500; n += 25 {
+		p.ship(a.node, a.boot, a.frame(n, n+24))
+	}
+	p.cosigned(l, a, 2500)
+	if spans, err := l.archive.spans(a.node, a.boot); err != nil || len(spans) > 25 || spans[0] != (span{1, 1000}) {
+		t.Fatalf("%d files, %v", len(spans), err)
+	}
+	p.verifies(2500)
+	p.purge(a)
+	other, _ := p.startServer(1, follows)
+	until(t, "fetched", func() bool {
+		s := other.Status().Boots
+		return len(s) > 0 && s[0].Held == 2500 && len(s[0].Missing) == 0
+	})
+	p.verifies(2500, p.dirs[1])
+	must(t, os.Remove(filepath.Join(p.dir, nodesDir, a.node, a.boot, span{1, 1000}.file())))
+	l.Scrub(t.Context(), 0)
+	until(t, "whole again", func() bool { return p.report().Verdict == audit.VerdictComplete })
+	stop()
+	l, _ = p.startServer(0, leads)
+	p.ship(a.node, a.boot, a.frame(2501, 2510))
+	p.cosigned(l, a, 2510)
+	p.verifies(2510)
+}
+
+// An export that is made while batches are put together misses nothing.
+func TestExportWhileBatchesArePutTogether(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	a := newAuthor(t, p.keys, "e1")
+	p.start()
+	a.batch(1, 3000)
+	var shipping sync.WaitGroup
+	shipping.Go(func() {
+		for n := 1; n <= 3000; n += 10 {
+			p.ship(a.node, a.boot, a.frame(n, n+9))
+		}
+	})
+	for {
+		if r := p.report(); len(r.Nodes) > 0 && (r.Verdict != audit.VerdictComplete || len(r.Nodes[0].Boots[0].Gaps) > 0) {
+			t.Errorf("%+v", r)
+			break
+		} else if len(r.Nodes) > 0 && r.Nodes[0].Boots[0].To == 3000 {
+			break
+		}
+	}
+	shipping.Wait()
+}
