@@ -20,6 +20,7 @@ type exportFlags struct {
 	dir, config, hub, from     string
 	region, node, tenant, keys string
 	format                     string
+	witnesses                  []string
 	asJSON                     bool
 }
 
@@ -70,6 +71,7 @@ export is not complete: the file has what is proven of it.`,
 	c.Flags().StringVar(&f.dir, "dir", "", "folder of the fleet")
 	c.Flags().StringVar(&f.config, "config", "", "configuration file of a holdfastd edge")
 	c.Flags().StringVar(&f.hub, "hub", "", "configuration file of a holdfastd hub, on its machine")
+	c.Flags().StringArrayVar(&f.witnesses, "witness", nil, "with --hub: configuration file of a holdfastd witness, whose counter-signatures are added; repeatable")
 	c.Flags().StringVar(&f.tenant, "tenant", "", "with --hub: whose ledger, when it has several tenants")
 	c.Flags().StringVar(&f.region, "region", "", "export this region's ledger")
 	c.Flags().StringVar(&f.node, "node", "", "export this node's own journal")
@@ -86,8 +88,8 @@ func (f *exportFlags) validate() error {
 		return errors.New("which fleet? give --dir, the folder of a `holdfast up`, --config, the file of a `holdfastd edge`, or --hub, that of a `holdfastd hub`; with --format also --from, that of an export")
 	case f.region != "" && f.node != "" || f.dir == "" && f.region+f.node != "":
 		return errors.New("--region and --node exclude one another, and go with --dir")
-	case f.tenant != "" && f.hub == "":
-		return errors.New("--tenant goes with --hub")
+	case (f.tenant != "" || len(f.witnesses) > 0) && f.hub == "":
+		return errors.New("--tenant and --witness go with --hub")
 	case f.format == "" && f.from+f.keys != "":
 		return errors.New("--from and --keys go with --format")
 	}
@@ -100,7 +102,7 @@ func (f *exportFlags) export(dir string) error {
 	case f.config != "":
 		return assembly.ExportNode(f.config, dir)
 	case f.hub != "":
-		return assembly.ExportHub(f.hub, f.tenant, dir)
+		return assembly.ExportHub(f.hub, f.tenant, dir, f.witnesses...)
 	}
 	return assembly.Export(assembly.Layout{Dir: f.dir}, dir, f.region, f.node)
 }

@@ -104,6 +104,9 @@ func printReport(e *env, r *audit.Report) error {
 			for _, region := range slices.Sorted(maps.Keys(b.Cosigned)) {
 				p.line("%s", p.faint(fmt.Sprintf("    counter-signed by region %s up to %d", region, b.Cosigned[region])))
 			}
+			for _, witness := range slices.Sorted(maps.Keys(b.Witnessed)) {
+				p.line("%s", p.faint(fmt.Sprintf("    counter-signed by witness %s up to %d", witness, b.Witnessed[witness])))
+			}
 		}
 	}
 	for _, node := range r.Absent {

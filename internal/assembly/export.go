@@ -73,8 +73,9 @@ func ExportNode(config, dir string) error {
 }
 
 // ExportHub writes a tenant's ledger into dir, as the hub server that a
-// configuration file describes keeps it; "" is the file's only tenant.
-func ExportHub(config, tenant, dir string) error {
+// configuration file describes keeps it; "" is the file's only tenant. What the
+// witnesses with those configuration files counter-signed is added.
+func ExportHub(config, tenant, dir string, witnesses ...string) error {
 	cfg, err := ReadHubConfig(config)
 	if err != nil {
 		return err
@@ -85,7 +86,17 @@ func ExportHub(config, tenant, dir string) error {
 	if !slices.ContainsFunc(cfg.Tenants, func(t TenantConfig) bool { return t.Name == tenant }) {
 		return fmt.Errorf("%s: no tenant %q; name one of its %d", config, tenant, len(cfg.Tenants))
 	}
-	return export(dir, func(w *audit.ExportWriter) error { return ledger.Export(LedgerDir(cfg.tenantDir(tenant)), w) })
+	return export(dir, func(w *audit.ExportWriter) error {
+		if err := ledger.Export(LedgerDir(cfg.tenantDir(tenant)), w); err != nil {
+			return err
+		}
+		for _, witness := range witnesses {
+			if err := addWitness(witness, w); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // exportJournal reads the journal of the node whose folder is home. It signs for

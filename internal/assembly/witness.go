@@ -157,8 +157,8 @@ func enrolledKeys(l Layout) (*audit.Keys, error) {
 	return keys, nil
 }
 
-// AddWitness adds what a witness counter-signed, in its folder, to an export.
-func AddWitness(config string, w *audit.ExportWriter) error {
+// addWitness adds what a witness counter-signed, in its folder, to an export.
+func addWitness(config string, w *audit.ExportWriter) error {
 	cfg, err := ReadWitnessConfig(config)
 	if err != nil {
 		return err

@@ -1,15 +1,19 @@
 package assembly_test
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/holdfast-policy/holdfast/control/ledger"
 	"github.com/holdfast-policy/holdfast/internal/assembly"
 	"github.com/holdfast-policy/holdfast/internal/regiontest"
+	"github.com/holdfast-policy/holdfast/sdk/audit"
 	"github.com/holdfast-policy/holdfast/sdk/bus/auth"
 )
 
@@ -43,13 +47,33 @@ func TestWitness(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer w.Close()
+	closed := sync.OnceFunc(func() { w.Close() })
+	defer closed()
 	p.whole("before it is witnessed")
 	for _, b := range p.edge.Node().Journal().Boots() {
 		regiontest.Until(t, "witnessed", 15*time.Second, func() bool { return w.Size("edge-1", b.ID) >= b.Size })
 	}
 	if err := w.Reload(config); err != nil {
 		t.Error(err)
+	}
+	closed()
+	p.whole("after it was witnessed")
+	// What it signed is in the export and the auditor's report.
+	keys, err := audit.ParseKeys(append(p.home.Keys().File(), "witness "+w.VerifierKey()+"\n"...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := filepath.Join(dir, "export")
+	e, err := audit.NewExportWriter(out)
+	if err == nil {
+		err = errors.Join(ledger.Export(assembly.LedgerDir(p.home.Layout().Region("us")), e), ledger.ExportWitness(cfg.Dir, e), e.Close())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	report, err := audit.Verify(os.DirFS(out), keys)
+	if err != nil || report.Verdict != audit.VerdictComplete || report.Nodes[0].Boots[0].Witnessed["w"] == 0 {
+		t.Fatalf("%v, %+v", err, report)
 	}
 	hub := cfg
 	hub.Creds = p.home.Layout().Creds("hub-eu")
