@@ -119,7 +119,6 @@ func Open(c Config) (*Ledger, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	c.Log = c.Log.With("region", c.Region)
 	if c.Leading == nil {
 		c.Leading = func() bool { return true }
 	}

@@ -26,6 +26,9 @@ func ReadHubConfig(file string) (HubConfig, error) {
 		"heartbeat": func(f *configFile, n *yamlfile.Node) error {
 			return f.Duration(n, &c.Beat, time.Millisecond, 100*time.Millisecond, time.Minute)
 		},
+		"sweep": func(f *configFile, n *yamlfile.Node) error {
+			return f.Duration(n, &c.Sweep, time.Millisecond, 100*time.Millisecond, time.Hour)
+		},
 		"alarms": func(f *configFile, n *yamlfile.Node) error {
 			return f.members(n, nil, map[string]func(*configFile, *yamlfile.Node) error{"webhook": webhook(&c.Webhook)})
 		},
