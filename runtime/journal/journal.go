@@ -144,6 +144,10 @@ type Journal struct {
 	// closed when the one that looks at the room has ended, and the scrub
 	watcher, scrubber chan struct{}
 	out               output // of whoever holds the token
+	// fsync is what the last one took, gathered how many records shared it; of
+	// whoever holds the token.
+	fsync    time.Duration
+	gathered int
 
 	mu      sync.Mutex
 	past    []pastBoot
