@@ -60,7 +60,7 @@ func (b *bench) appends(ctx context.Context, dir string) error {
 		if err != nil {
 			return err
 		}
-		raw = append(raw, s.q(0.5))
+		raw = append(raw, s.mean())
 		for _, n := range callers {
 			each, err := appendFor(ctx, filepath.Join(dir, "appends"), n, b.length/4)
 			if err != nil {
@@ -77,6 +77,14 @@ func (b *bench) appends(ctx context.Context, dir string) error {
 		b.line("  %-48s %12.0f %12.2f", fmt.Sprintf("%d callers", n), perSecond, perSecond/fsyncs)
 	}
 	return nil
+}
+
+func (s sample) mean() time.Duration {
+	var sum time.Duration
+	for _, d := range s {
+		sum += d
+	}
+	return sum / time.Duration(len(s))
 }
 
 func preallocatedFsync(dir string, n int) (sample, error) {
