@@ -32,13 +32,14 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	rounds := flags.Int("rounds", 10, "rounds to take the median of")
 	seconds := flags.Float64("seconds", 2, "length of each HTTP measurement")
 	edges := flags.String("edges", "1,10,50,200", "numbers of edges of the part fleet")
+	records := flags.Int("records", 10_000_000, "length of the large journal of the part journal")
 	results := flags.String("results", filepath.Join("bench", "results"), "folder for what benchstat reads")
 	parts := flags.String("parts", "process,rego,http,propagation,engine", "what to measure, in this order")
 	if err := flags.Parse(args); err != nil {
 		return 2
 	}
-	b := &bench{out: stdout, rounds: *rounds, length: time.Duration(*seconds * float64(time.Second)), results: *results, edges: *edges}
-	all := map[string]func(context.Context) error{"process": b.inProcess, "rego": b.inRego, "http": b.overHTTP, "propagation": b.propagation, "engine": b.engine, "languages": b.languages, "fleet": b.fleet, "durability": b.durability, "drain": b.drain, "audit": b.audit}
+	b := &bench{out: stdout, rounds: *rounds, length: time.Duration(*seconds * float64(time.Second)), results: *results, edges: *edges, records: *records}
+	all := map[string]func(context.Context) error{"process": b.inProcess, "rego": b.inRego, "http": b.overHTTP, "propagation": b.propagation, "engine": b.engine, "languages": b.languages, "fleet": b.fleet, "durability": b.durability, "drain": b.drain, "audit": b.audit, "journal": b.journal}
 	b.line("Holdfast bench: %s %s/%s, %d CPUs, %s, medians of %d rounds", time.Now().UTC().Format(time.DateOnly),
 		runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), runtime.Version(), b.rounds)
 	for name := range strings.SplitSeq(*parts, ",") {
@@ -61,6 +62,7 @@ type bench struct {
 	length  time.Duration
 	results string // folder
 	edges   string // numbers of edges
+	records int    // of the large journal
 }
 
 func (b *bench) line(format string, args ...any) { fmt.Fprintf(b.out, format+"\n", args...) }

@@ -334,6 +334,43 @@ func TestRemovedAndReplacedFiles(t *testing.T) {
 	})
 }
 
+// Of a large boot Open reads the end only; what is deleted or cut before it is
+// missed all the same, with its exact range, and a rewritten end is never signed.
+func TestDeletedSegmentsOfALargeBoot(t *testing.T) {
+	b, boot := ended(t, true)
+	b.cfg.ScanBytes, b.cfg.ScrubBytes = 1, -1
+	groups := groupsOf(t, boot)
+	segments := segmentsOf(t, boot)
+	for i, s := range segments {
+		c, copied := b.copied(boot)
+		os.Remove(copied.segment(s.first).path)
+		c.mustDamage(copied, s.first, lastOf(groups, s.first))
+		if i+1 == len(segments) {
+			continue
+		}
+		c, copied = b.copied(boot)
+		var last place
+		for _, g := range groups {
+			if g.path == s.path {
+				last = g
+			}
+		}
+		os.Truncate(copied.segment(s.first).path, last.end-1)
+		c.mustDamage(copied, last.first, last.first)
+		c, copied = b.copied(boot)
+		flip(t, copied.segment(s.first).path, 100)
+		c.mustDamage(copied, s.first, lastOf(groups, s.first))
+	}
+	c, copied := b.copied(boot)
+	g := groups[records-1]
+	g.path = filepath.Join(copied.path, filepath.Base(g.path))
+	rewrite(t, copied, g)
+	j := c.open()
+	if d := j.Report().Damage; len(d) != 1 || d[0].To != records {
+		t.Fatalf("%+v", d)
+	}
+}
+
 // TestANewSegmentVouchesForTheOneBefore crashes right after a segment was begun.
 func TestANewSegmentVouchesForTheOneBefore(t *testing.T) {
 	b, boot := ended(t, false)

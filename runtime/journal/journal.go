@@ -97,6 +97,8 @@ type Config struct {
 
 	// window is audit.WindowRecords, or fewer in tests: Trim ends between windows.
 	window uint64
+	// kept is keptTrimmed, or fewer in tests.
+	kept int
 }
 
 // A Boot is what a journal holds of one boot.
@@ -144,6 +146,10 @@ type Journal struct {
 	// closed when the one that looks at the room has ended, and the scrub
 	watcher, scrubber chan struct{}
 	out               output // of whoever holds the token
+	// fsync is what the last one took, gathered how many records shared it; of
+	// whoever holds the token.
+	fsync    time.Duration
+	gathered int
 
 	mu      sync.Mutex
 	past    []pastBoot
@@ -195,6 +201,7 @@ func (cfg *Config) validate() error {
 	cfg.ScanBytes = cmp.Or(cfg.ScanBytes, 64<<20)
 	cfg.ScrubBytes = cmp.Or(cfg.ScrubBytes, 8<<20)
 	cfg.ScrubPause = cmp.Or(cfg.ScrubPause, time.Hour)
+	cfg.kept = cmp.Or(cfg.kept, keptTrimmed)
 	cfg.window = cmp.Or(cfg.window, audit.WindowRecords)
 	cfg.LowBytes = cmp.Or(cfg.LowBytes, 16*cfg.SegmentBytes)
 	cfg.ReserveBytes = cmp.Or(cfg.ReserveBytes, 8<<20)

@@ -291,7 +291,7 @@ func (cfg *Config) vanish(past []pastBoot) ([]pastBoot, error) {
 	var out []pastBoot
 	for i, p := range past {
 		empty := p.trimmed > 0 && p.trimmed == p.size && len(p.lost) == 0
-		if !empty || i+keptTrimmed >= len(past) {
+		if !empty || i+cfg.kept >= len(past) {
 			out = append(out, p)
 			continue
 		}
