@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -41,6 +40,8 @@ export or of a region's ledger, or in the fleet of --dir: in the ledger of
 --region (default: the first), or in the node's own journal where there are no
 regions.
 
+-o json has the request too, as far as its parts are there.
+
 The proof is under the smallest checkpoint over the record that a region
 counter-signed, if there is one, and else under one of the node alone. --out saves
 it for somebody else, who checks it offline with --check and the public keys.
@@ -54,7 +55,7 @@ Exit code 0: proven; 1: it is not there, or is not what the answer says.`,
 			}
 			return errors.New("name the record by NODE BOOT SEQ or by --answer, or a proof by --check")
 		},
-		RunE: func(c *cobra.Command, args []string) error { return e.prove(c.Context(), args, &f) },
+		RunE: func(_ *cobra.Command, args []string) error { return e.prove(args, &f) },
 	}
 	c.Flags().StringVar(&f.from, "from", "", "folder of an export, or of a region's ledger")
 	c.Flags().StringVar(&f.fleet, "dir", "", "folder of the fleet")
@@ -70,7 +71,7 @@ Exit code 0: proven; 1: it is not there, or is not what the answer says.`,
 // maxAnswer bounds the JSON of an answer; a decision is smaller than a record.
 const maxAnswer = audit.MaxEntryBytes
 
-func (e *env) prove(ctx context.Context, args []string, f *proveFlags) error {
+func (e *env) prove(args []string, f *proveFlags) error {
 	keys, err := publicKeys(f.keys, f.fleet)
 	if err != nil {
 		return err
@@ -85,7 +86,7 @@ func (e *env) prove(ctx context.Context, args []string, f *proveFlags) error {
 	if f.check != "" {
 		p, err = readProof(f.check)
 	} else {
-		p, err = e.makeProof(ctx, args, f, keys, answer)
+		p, err = makeProof(args, f, keys, answer)
 	}
 	if errors.Is(err, audit.ErrNoRecord) {
 		return &exitError{code: exitCheck, err: err}
@@ -143,7 +144,7 @@ func readProof(path string) (*audit.Proof, error) {
 	return p, nil
 }
 
-func (e *env) makeProof(ctx context.Context, args []string, f *proveFlags, keys *audit.Keys, answer *policy.Answer) (*audit.Proof, error) {
+func makeProof(args []string, f *proveFlags, keys *audit.Keys, answer *policy.Answer) (*audit.Proof, error) {
 	var node, boot string
 	var seq uint64
 	var err error
@@ -242,10 +243,14 @@ func openProof(p *audit.Proof, keys *audit.Keys) (*proven, error) {
 		return nil, err
 	}
 	leaf := p.Entry.Hash()
-	return &proven{
+	v := &proven{
 		Node: c.Node, Boot: c.Boot, Seq: r.Seq, Leaf: hex.EncodeToString(leaf[:]), Size: c.Size,
 		AsOf: stamp(c.Time), Regions: append([]string{}, regions...), Record: show(c.Node, c.Boot, r, leaf[:]), record: r,
-	}, nil
+	}
+	if r.Decision != nil && r.Decision.Request != nil && json.Valid(r.Decision.Request.Bytes) {
+		v.Record.Request = r.Decision.Request.Bytes
+	}
+	return v, nil
 }
 
 // against lists what an answer states that the proven record does not.

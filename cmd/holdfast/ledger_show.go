@@ -11,7 +11,7 @@ import (
 )
 
 // shown is a record as `ledger prove` and `ledger query` show it: in full but for
-// parts, of which only the request is shown when somebody asks for it.
+// parts, of which prove shows the request.
 type shown struct {
 	Node string `json:"node"`
 	Boot string `json:"boot"`

@@ -132,9 +132,12 @@ func TestLedgerProve(t *testing.T) {
 	var p struct {
 		Node, Leaf string
 		Seq        uint64
-		Record     struct{ Verdict string }
+		Record     struct {
+			Verdict string
+			Request struct{ Subject policy.Entity }
+		}
 	}
-	if err := json.Unmarshal([]byte(out), &p); err != nil || p.Leaf != v.answers[5].Leaf || p.Record.Verdict != v.answers[5].Verdict.String() {
+	if err := json.Unmarshal([]byte(out), &p); err != nil || p.Leaf != v.answers[5].Leaf || p.Record.Verdict != v.answers[5].Verdict.String() || p.Record.Request.Subject.Type != "agent" {
 		t.Errorf("%v: %s", err, out)
 	}
 	for i := range v.answers[:10] {

@@ -53,7 +53,8 @@ func FindPackages(dirs ...string) (*Packages, error) {
 func (p *Packages) take(dir string, entries []fs.DirEntry) error {
 	for _, e := range entries {
 		path := filepath.Join(dir, e.Name())
-		if !e.Type().IsRegular() {
+		// Links are followed, which is how Kubernetes mounts files.
+		if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() {
 			continue
 		}
 		if len(p.files)+len(p.releases) >= maxFiles {

@@ -100,9 +100,9 @@ func (f Folder) window(files []BatchFile, seq uint64) (w Window, err error) {
 		if err != nil {
 			return w, err
 		}
-		for i, e := range b.Entries {
+		for i := range b.Entries {
 			if at := b.First + uint64(i); begin <= at && at < seq {
-				w.Take(at, e)
+				_, _ = b.record(i, &w) // what is no record brings no blobs
 			}
 		}
 		if b.Last() >= seq {

@@ -89,7 +89,7 @@ type DecisionRecord struct {
 	Said *Said `cbor:"23,keyasint,omitempty"`
 	// Instead is the seq, in this boot, of the record of a decision in whose place
 	// this is what was answered, by a fail mode; that one has request, value and runs.
-	Instead uint64 `cbor:"24,keyasint,omitempty"`
+	Instead uint64 `cbor:"24,keyasint,omitempty" shape:"seldom"`
 }
 
 // NotFresh says how long a node had heard no heartbeat when it decided.

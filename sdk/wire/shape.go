@@ -16,7 +16,9 @@ import (
 // A Shape knows what Marshal writes for values of one type. It holds bytes
 // against that without making a value, so that those who need only digests of
 // what is inside need not pay for the rest. What it accepts, Unmarshal accepts;
-// what it is not sure of it does not accept.
+// what it is not sure of it does not accept. Nor does it accept a document that
+// has a member with the tag shape:"seldom", about which more is to be said than
+// its form: that is left to those who make a value.
 type Shape struct {
 	root  *shape
 	watch reflect.Type
@@ -80,6 +82,7 @@ type member struct {
 	key      []byte // encoded
 	value    *shape
 	optional bool // left out when its encoding is empty
+	seldom   bool // a document that has it is not accepted
 }
 
 var (
@@ -169,7 +172,7 @@ func (s *Shape) fields(t reflect.Type, known map[reflect.Type]*shape) (out []mem
 		if tag[0] == "" || !f.IsExported() || slices.Contains(tag, "omitzero") {
 			return nil, errShape(t)
 		}
-		m := member{optional: slices.Contains(tag, "omitempty")}
+		m := member{optional: slices.Contains(tag, "omitempty"), seldom: f.Tag.Get("shape") == "seldom"}
 		var key any = tag[0]
 		if slices.Contains(tag, "keyasint") {
 			if key, err = strconv.ParseUint(tag[0], 10, 32); err != nil {
@@ -306,7 +309,7 @@ func (c *checker) members(all []member, n uint64, depth int) bool {
 			continue
 		}
 		c.at += len(m.key)
-		if m.optional && c.empty() || !c.value(m.value, depth+1) {
+		if m.seldom || m.optional && c.empty() || !c.value(m.value, depth+1) {
 			return false
 		}
 		n--

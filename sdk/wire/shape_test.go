@@ -51,6 +51,7 @@ type shaped struct {
 	Score float64        `cbor:"33,keyasint,omitempty"`
 	Name  string         `cbor:"name"`
 	Any   map[string]any `cbor:"any,omitempty"`
+	Rare  uint64         `cbor:"rare,omitempty" shape:"seldom"`
 }
 
 func examples() []shaped {
@@ -90,6 +91,17 @@ func TestShapeKnowsWhatMarshalWrites(t *testing.T) {
 				t.Fatalf("%d, %d: %v", i, n, err)
 			}
 		}
+	}
+}
+
+func TestShapeLeavesWhatIsSeldom(t *testing.T) {
+	doc, err := wire.Marshal(shaped{Rare: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var v shaped
+	if _, ok := shape.Check(doc, nil); ok || shape.Unmarshal(doc, &v) != nil || v.Rare != 1 {
+		t.Errorf("accepted: %t, %+v", ok, v)
 	}
 }
 

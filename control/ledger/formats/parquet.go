@@ -70,7 +70,8 @@ type Row struct {
 	Region         *string `parquet:"region,optional,dict"`
 	Session        *string `parquet:"session,optional"`
 
-	// Of results: whose, and what it was.
+	// Of results, and of answers in the place of a decision: whose. Of results: what
+	// it was.
 	OfBoot       *string `parquet:"of_boot,optional,dict"`
 	OfSeq        *int64  `parquet:"of_seq,optional"`
 	ModelServed  *string `parquet:"model_served,optional,dict"`
@@ -213,6 +214,9 @@ func (r *Row) decision(e *entry) (err error) {
 	}
 	if d.Kill != nil {
 		r.Killed = opt(d.Kill.String())
+	}
+	if d.Instead != 0 {
+		r.OfBoot, r.OfSeq = opt(e.boot), num(d.Instead)
 	}
 	if d.Said != nil {
 		r.said(d.Said)
