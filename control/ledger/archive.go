@@ -27,6 +27,7 @@ var errOther = errors.New("exists with other bytes")
 //	nodes/NODE/BOOT/receipt           the last counter-signed checkpoint
 //	evidence/REASON-DIGEST.batch      what was refused, and .txt: why
 //	documents/DIGEST.document         erasures and holds that were taken; .done: carried out
+//	sweeps/SERIAL.sweep               what was deleted because it was old, signed by the region
 //	position                          how far the region's stream was read
 //
 // FIRST and LAST have 20 digits. What is written is fsynced, but for receipts.

@@ -56,7 +56,9 @@ type documents struct {
 
 	mu       sync.Mutex // guards what follows
 	known    map[wire.Digest]*keptDocument
-	removed  *audit.Removed // by all erasures that are carried out; replaced, never changed
+	removed  *audit.Removed // by all erasures and sweeps; replaced, never changed
+	swept    []audit.Records
+	sweeping []*audit.Sweep // of which something may be left
 	released map[wire.Digest]bool
 	todo     map[wire.Digest]bool // erasures that are not done
 	wake     chan struct{}
@@ -105,17 +107,23 @@ func (d *documents) add(k *keptDocument, done bool) {
 		d.released[h] = true
 	}
 	if len(k.Erase) > 0 && k.Refused == "" {
-		next := &audit.Removed{}
-		for _, other := range d.known {
-			if other.Refused == "" {
-				next.Add(other.Erase...)
-			}
-		}
-		d.removed = next
+		d.sum()
 		if !done {
 			d.todo[k.Digest] = true
 		}
 	}
+}
+
+// sum makes the set of all that is removed anew. The lock is held.
+func (d *documents) sum() {
+	next := &audit.Removed{}
+	for _, k := range d.known {
+		if k.Refused == "" {
+			next.Add(k.Erase...)
+		}
+	}
+	next.Add(d.swept...)
+	d.removed = next
 }
 
 // erased are the records whose parts are to be nowhere. It must not be changed.

@@ -86,6 +86,9 @@ func (l *Ledger) reopen(at audit.Place, first, last uint64) {
 
 // erase carries erasures out until ctx ends.
 func (l *Ledger) erase(ctx context.Context) {
+	if err := l.expireAgain(ctx); err != nil && ctx.Err() == nil { // what a crash kept from being deleted
+		l.cfg.Log.Error("old parts are not deleted", "err", err)
+	}
 	tick := time.NewTicker(eraseAgain)
 	defer tick.Stop()
 	for {
@@ -212,10 +215,15 @@ func (l *Ledger) eraseSpan(key bootKey, s span) error {
 	if err != nil {
 		return err
 	}
+	path := filepath.Join(l.archive.boot(key.node, key.boot), s.file())
+	arrived, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
 	l.cfg.Step("erase")
-	err = replace(filepath.Join(l.archive.boot(key.node, key.boot), s.file()), frame)
+	err = replace(path, frame)
 	l.cfg.Step("erased")
-	return err
+	return errors.Join(err, os.Chtimes(path, arrived.ModTime(), arrived.ModTime())) // retention counts from it
 }
 
 // scrubWindow drops the blobs of a window that no record uses any more; waits

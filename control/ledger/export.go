@@ -26,7 +26,7 @@ func Export(dir string, w *audit.ExportWriter) error {
 			}
 		}
 	}
-	return a.exportDocuments(w)
+	return errors.Join(a.exportDocuments(w), a.exportSweeps(w))
 }
 
 // export writes the receipt first: batches that come meanwhile are beyond it.

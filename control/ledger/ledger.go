@@ -138,7 +138,7 @@ func Open(c Config) (*Ledger, error) {
 	if err := makeDir(filepath.Join(c.Dir, evidenceDir)); err != nil {
 		return nil, fmt.Errorf("ledger %s: %w", c.Region, err)
 	}
-	if err := errors.Join(l.documents.open(l.archive), l.rebuild(), l.recall()); err != nil {
+	if err := errors.Join(l.documents.open(l.archive), l.openSweeps(), l.rebuild(), l.recall()); err != nil {
 		return nil, fmt.Errorf("ledger %s: %w", c.Region, err)
 	}
 	return l, nil
@@ -180,6 +180,7 @@ func (l *Ledger) Run(ctx context.Context) error {
 	helping.Go(func() { l.mend(ctx) })
 	helping.Go(func() { l.scrub(ctx) })
 	helping.Go(func() { l.erase(ctx) })
+	helping.Go(func() { l.retain(ctx) })
 	if l.cfg.Peers != nil {
 		helping.Go(func() { l.listen(ctx) })
 	}

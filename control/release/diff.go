@@ -195,6 +195,7 @@ func (d *Difference) point(path string, a, b *bundle.Point) {
 	}
 	d.number(path+"lease", int64(a.Lease()), int64(b.Lease()), duration, Looser)
 	d.limits(path+"limits/", a.Limits, b.Limits)
+	d.retention(path+"retention/", a.Retention, b.Retention)
 	old, new := masks(a), masks(b)
 	for _, name := range union(old, new) {
 		if old[name] != new[name] {
@@ -204,6 +205,26 @@ func (d *Difference) point(path string, a, b *bundle.Point) {
 			}
 			d.add(path+"masks"+name, word(old[name]), word(new[name]), effect)
 		}
+	}
+}
+
+// retention compares how long records are kept. Neither is looser: shorter is less
+// evidence, longer is more of people's data.
+func (d *Difference) retention(path string, a, b bundle.Retention) {
+	if a.Class != b.Class {
+		d.add(path+"class", word(a.Class), word(b.Class), "")
+	}
+	days := func(n uint64) any {
+		if n == 0 {
+			return nil
+		}
+		return n
+	}
+	if a.RecordsDays != b.RecordsDays {
+		d.add(path+"records_days", days(a.RecordsDays), days(b.RecordsDays), "")
+	}
+	if a.PartsDays != b.PartsDays {
+		d.add(path+"parts_days", days(a.PartsDays), days(b.PartsDays), "")
 	}
 }
 

@@ -71,16 +71,24 @@ type FileHalt struct {
 
 // FilePoint is an entry of points.
 type FilePoint struct {
-	Packages     []FilePackage `json:"packages" yaml:"packages"`
-	Durability   string        `json:"durability" yaml:"durability"`
-	OnError      string        `json:"on_error" yaml:"on_error"`
-	OnFuel       string        `json:"on_fuel" yaml:"on_fuel"`
-	OnOverload   string        `json:"on_overload" yaml:"on_overload"`
-	OnLogFailure string        `json:"on_log_failure" yaml:"on_log_failure"`
-	OnStale      string        `json:"on_stale" yaml:"on_stale"`
-	Lease        string        `json:"lease,omitempty" yaml:"lease,omitempty"`
-	Limits       *FileLimits   `json:"limits,omitempty" yaml:"limits,omitempty"`
-	Masks        []FileMask    `json:"masks,omitempty" yaml:"masks,omitempty"`
+	Packages     []FilePackage  `json:"packages" yaml:"packages"`
+	Durability   string         `json:"durability" yaml:"durability"`
+	OnError      string         `json:"on_error" yaml:"on_error"`
+	OnFuel       string         `json:"on_fuel" yaml:"on_fuel"`
+	OnOverload   string         `json:"on_overload" yaml:"on_overload"`
+	OnLogFailure string         `json:"on_log_failure" yaml:"on_log_failure"`
+	OnStale      string         `json:"on_stale" yaml:"on_stale"`
+	Lease        string         `json:"lease,omitempty" yaml:"lease,omitempty"`
+	Limits       *FileLimits    `json:"limits,omitempty" yaml:"limits,omitempty"`
+	Masks        []FileMask     `json:"masks,omitempty" yaml:"masks,omitempty"`
+	Retention    *FileRetention `json:"retention,omitempty" yaml:"retention,omitempty"`
+}
+
+// FileRetention is the key retention.
+type FileRetention struct {
+	Class       string `json:"class" yaml:"class"`
+	RecordsDays uint64 `json:"records_days,omitempty" yaml:"records_days,omitempty"`
+	PartsDays   uint64 `json:"parts_days,omitempty" yaml:"parts_days,omitempty"`
 }
 
 // FilePackage is an entry of a point's packages.
@@ -137,6 +145,9 @@ func pointOf(p *bundle.Point) FilePoint {
 		f.Packages = append(f.Packages, FilePackage{
 			Name: k.Name, Digest: k.Digest.String(), Size: k.Size, Entrypoint: k.Entrypoint, Params: k.Params, Fuel: k.Fuel,
 		})
+	}
+	if r := p.Retention; r != (bundle.Retention{}) {
+		f.Retention = &FileRetention{r.Class, r.RecordsDays, r.PartsDays}
 	}
 	for _, m := range p.Masks {
 		f.Masks = append(f.Masks, FileMask{m.Path, m.Action})

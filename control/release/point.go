@@ -46,8 +46,31 @@ func (r *reader) pointMember(key, n *yamlfile.Node, p *bundle.Point) error {
 		return r.limits(n, &p.Limits)
 	case "masks":
 		return r.file.Items(n, func(n *yamlfile.Node) error { return r.mask(n, p) })
+	case "retention":
+		return r.retention(n, &p.Retention)
 	}
-	return r.file.Fail(key, "unknown key %q: want packages, durability, on_error, on_fuel, on_overload, on_log_failure, on_stale, lease, limits or masks", key.Value)
+	return r.file.Fail(key, "unknown key %q: want packages, durability, on_error, on_fuel, on_overload, on_log_failure, on_stale, lease, limits, masks or retention", key.Value)
+}
+
+func (r *reader) retention(n *yamlfile.Node, into *bundle.Retention) error {
+	err := r.file.Members(n, func(key, n *yamlfile.Node) error {
+		switch key.Value {
+		case "class":
+			return r.checked(n, &into.Class, bundle.CheckNode)
+		case "records_days":
+			if n.Value == "0" {
+				return nil // for ever
+			}
+			return r.file.Uint(n, &into.RecordsDays, bundle.MinRecordsDays, bundle.MaxRetentionDays)
+		case "parts_days":
+			return r.file.Uint(n, &into.PartsDays, 1, bundle.MaxRetentionDays)
+		}
+		return r.file.Fail(key, "unknown key %q: retention has class, records_days and parts_days", key.Value)
+	})
+	if err == nil && into.Class == "" {
+		return r.file.Fail(n, "retention has a class, such as standard")
+	}
+	return err
 }
 
 func (r *reader) mask(n *yamlfile.Node, p *bundle.Point) error {

@@ -204,6 +204,16 @@ func announce(j *journal.Journal, set *decide.Set, rec *audit.ActivationRecord) 
 	return &live{journal: j, set: set, activation: ref.Seq, announced: rec}, nil
 }
 
+// retentionOf is how long the records of a point are kept; nil for ever.
+func retentionOf(rel *bundle.SignedRelease, point string) *audit.Retention {
+	for i := range rel.Points {
+		if p := &rel.Points[i]; p.Name == point && p.Retention != (bundle.Retention{}) {
+			return &audit.Retention{Class: p.Retention.Class, RecordsDays: p.Retention.RecordsDays, PartsDays: p.Retention.PartsDays}
+		}
+	}
+	return nil
+}
+
 // activationRecord names every package once and gives each module its index.
 func activationRecord(set *decide.Set, rel *bundle.SignedRelease) *audit.ActivationRecord {
 	rec := &audit.ActivationRecord{Epoch: set.Epoch, Release: set.Release, Fallback: set.Fallback, Author: rel.Author, Approver: rel.Approver}
@@ -211,7 +221,7 @@ func activationRecord(set *decide.Set, rel *bundle.SignedRelease) *audit.Activat
 	index := map[use]uint64{}
 	for _, name := range set.PointNames() {
 		p := set.Points[name]
-		point := audit.Point{Name: name}
+		point := audit.Point{Name: name, Retention: retentionOf(rel, name)}
 		for i := range p.Modules {
 			m := &p.Modules[i]
 			u := use{m.Digest, m.Params}

@@ -162,6 +162,17 @@ type Module struct {
 type Point struct {
 	Name    string   `cbor:"1,keyasint"`
 	Modules []uint64 `cbor:"2,keyasint,omitempty"`
+	// Retention is how long ledgers keep the point's records; nil is for ever.
+	Retention *Retention `cbor:"3,keyasint,omitempty"`
+}
+
+// Retention is a class of records, and how long they are kept.
+type Retention struct {
+	Class string `cbor:"1,keyasint"`
+	// RecordsDays and PartsDays are days; 0 is for ever, of parts as long as the
+	// record.
+	RecordsDays uint64 `cbor:"2,keyasint,omitempty"`
+	PartsDays   uint64 `cbor:"3,keyasint,omitempty"`
 }
 
 // A BootRecord is the first leaf of every boot. It names the boot before it

@@ -102,6 +102,40 @@ type Point struct {
 	LeaseSeconds int64  `cbor:"lease_seconds,omitempty"`
 	Limits       Limits `cbor:"limits,omitzero"`
 	Masks        []Mask `cbor:"masks,omitempty"`
+	// Retention says how long ledgers keep the point's records; zero is for ever.
+	Retention Retention `cbor:"retention,omitzero"`
+}
+
+// A Retention is a class of records that are kept equally long.
+type Retention struct {
+	// Class is its name; points of one class have the same days.
+	Class string `cbor:"class"`
+	// RecordsDays is how long a record is kept as a whole; 0 is for ever.
+	RecordsDays uint64 `cbor:"records_days,omitempty"`
+	// PartsDays is how long its request, value and logs are kept; 0 is as long as
+	// the record.
+	PartsDays uint64 `cbor:"parts_days,omitempty"`
+}
+
+// Bounds of a retention, in days.
+const (
+	// MinRecordsDays is six months: Regulation (EU) 2024/1689, articles 19 and 26(6).
+	MinRecordsDays   = 183
+	MaxRetentionDays = 36_600
+)
+
+func (r Retention) check() error {
+	switch {
+	case r == Retention{}:
+		return nil
+	case r.RecordsDays != 0 && r.RecordsDays < MinRecordsDays:
+		return fmt.Errorf("retention %.80q: records are kept %d days; at least %d, or 0 for ever", r.Class, r.RecordsDays, MinRecordsDays)
+	case r.RecordsDays > MaxRetentionDays || r.PartsDays > MaxRetentionDays:
+		return fmt.Errorf("retention %.80q: %d and %d days; at most %d", r.Class, r.RecordsDays, r.PartsDays, MaxRetentionDays)
+	case r.RecordsDays != 0 && r.PartsDays > r.RecordsDays:
+		return fmt.Errorf("retention %.80q: parts are kept %d days, records %d", r.Class, r.PartsDays, r.RecordsDays)
+	}
+	return checkToken("retention class", r.Class, "-_")
 }
 
 // DefaultLease is the lease of a point that states none.
@@ -184,9 +218,13 @@ func (r *Release) check() error {
 	if len(r.Rings) == 0 && r.Halt != (Halt{}) {
 		return fmt.Errorf("halt thresholds without rings: nothing would look at them")
 	}
-	seen := map[string]bool{}
+	seen, classes := map[string]bool{}, map[string]Retention{}
 	for i := range r.Points {
 		p := &r.Points[i]
+		if have, twice := classes[p.Retention.Class]; twice && have != p.Retention {
+			return fmt.Errorf("point %.80q: retention class %q has other days at another point", p.Name, p.Retention.Class)
+		}
+		classes[p.Retention.Class] = p.Retention
 		if seen[p.Name] {
 			return fmt.Errorf("point %q twice", p.Name)
 		}
@@ -215,7 +253,7 @@ func (p *Point) check() error {
 	case len(p.Packages) == 0 || len(p.Packages) > MaxPointPackages:
 		return fmt.Errorf("%d packages; 1 to %d", len(p.Packages), MaxPointPackages)
 	}
-	if err := first(p.Limits.check(), checkMasks(p.Masks)); err != nil {
+	if err := first(p.Limits.check(), checkMasks(p.Masks), p.Retention.check()); err != nil {
 		return err
 	}
 	for i := range p.Packages {
