@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	crand "crypto/rand"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -12,6 +13,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -115,8 +117,7 @@ func (d *drill) join(node, home string) {
 	if node == "two" {
 		d.second = links
 	}
-	a := &asker{node: node, questions: map[string]fate{}}
-	d.askers[node] = a
+	d.askers[node] = &asker{node: node, questions: map[string]fate{}}
 	d.restart(node)
 	key, err := os.ReadFile(edge.KeyFile(filepath.Join(d.Node(node), "data")))
 	if err == nil {
@@ -173,6 +174,8 @@ type asker struct {
 	node string
 	url  atomic.Pointer[string]
 	end  func()
+	pad  int  // bytes that each question has more, never the same
+	gone bool // the node is, for ever
 
 	mu        sync.Mutex // guards what follows
 	questions map[string]fate
@@ -182,7 +185,10 @@ type asker struct {
 	disorder  error
 }
 
-const askersEach = 3
+const (
+	askersEach    = 2
+	questionEvery = 15 * time.Millisecond
+)
 
 // start asks until the test ends, each question under a name of its own.
 func (a *asker) start(t *testing.T) {
@@ -199,7 +205,7 @@ func (a *asker) ask(ctx context.Context, self int) {
 	var c *client.Client
 	var at string
 	var last policy.Answer
-	tick := time.NewTicker(askEvery)
+	tick := time.NewTicker(questionEvery)
 	defer tick.Stop()
 	for n := 0; ctx.Err() == nil; n++ {
 		if url := *a.url.Load(); url != at {
@@ -212,7 +218,7 @@ func (a *asker) ask(ctx context.Context, self int) {
 		a.questions[id] = open
 		a.mu.Unlock()
 		// One that was asked is waited for: it may be recorded.
-		answer, err := c.Decide(context.Background(), policy.PointCustom, []byte(`{"id":"`+id+`","document":{"user":"ada"}}`))
+		answer, err := c.Decide(context.Background(), policy.PointCustom, []byte(`{"id":"`+id+`","document":{"user":"ada","pad":"`+padding(a.pad)+`"}}`))
 		if err == nil {
 			a.heard(id, &last, answer)
 		}
@@ -221,6 +227,13 @@ func (a *asker) ask(ctx context.Context, self int) {
 		case <-tick.C:
 		}
 	}
+}
+
+// padding is so many letters that do not compress well.
+func padding(n int) string {
+	b := make([]byte, n/2)
+	_, _ = crand.Read(b) // it never fails
+	return hex.EncodeToString(b)
 }
 
 // heard notes an answer; last is the asker's one before.
@@ -262,19 +275,48 @@ func (d *drill) goesOn(node string, more int) {
 // gone on answering.
 func (d *drill) whole(after string) {
 	d.t.Helper()
-	for node := range d.askers {
-		d.goesOn(node, 20)
-	}
+	d.goOn()
 	d.holds(after, audit.VerdictComplete, nil)
 }
 
-// lostOf are the records of a boot that are known to be lost, by node and boot.
-type lostOf map[string]audit.Range
+// goOn waits until every node that there is has gone on answering.
+func (d *drill) goOn() {
+	d.t.Helper()
+	for node, a := range d.askers {
+		if !a.gone {
+			d.goesOn(node, 20)
+		}
+	}
+}
+
+// A loss is which records of a boot are lost, by "node/boot", and whether a
+// signed statement says that there were such: then verification names them.
+type loss map[string][]lostRange
+
+type lostRange struct {
+	audit.Range
+	named bool
+}
+
+// of reports whether a record is lost.
+func (l loss) of(boot string, seq uint64) bool {
+	return slices.ContainsFunc(l[boot], func(r lostRange) bool { return r.From <= seq && seq <= r.To })
+}
+
+// named are the ranges of a boot that verification must name.
+func (l loss) named(boot string) (out []audit.Range) {
+	for _, r := range l[boot] {
+		if r.named {
+			out = append(out, r.Range)
+		}
+	}
+	return out
+}
 
 // holds demands that the export of each region has the verdict, and of every
 // recorded answer the record: once, with that leaf, in order; but for those that
 // are lost.
-func (d *drill) holds(after, verdict string, lost lostOf) {
+func (d *drill) holds(after, verdict string, lost loss) {
 	d.t.Helper()
 	began, total := time.Now(), 0
 	acked := map[string][]policy.Answer{}
@@ -312,7 +354,7 @@ func (d *drill) export(server string) (dir string) {
 }
 
 // check compares one region's export with what was answered.
-func (d *drill) check(server, region, verdict string, acked map[string][]policy.Answer, lost lostOf) error {
+func (d *drill) check(server, region, verdict string, acked map[string][]policy.Answer, lost loss) error {
 	dir := d.export(server)
 	defer os.RemoveAll(dir)
 	h := &held{refs: map[string]map[audit.Ref]int{}, asked: map[string]int{}, counted: map[string]uint64{}, last: map[string]uint64{}}
@@ -329,12 +371,16 @@ func (d *drill) check(server, region, verdict string, acked map[string][]policy.
 	cosigned := map[string]uint64{}
 	for _, n := range report.Nodes {
 		for _, b := range n.Boots {
-			cosigned[n.Name+"/"+b.Boot] = b.Cosigned[region]
+			boot := n.Name + "/" + b.Boot
+			cosigned[boot] = b.Cosigned[region]
+			if want := lost.named(boot); !slices.Equal(b.Gaps, want) {
+				return fmt.Errorf("%s: gaps %v, not %v", boot, b.Gaps, want)
+			}
 		}
 	}
 	for node, answers := range acked {
 		for _, a := range answers {
-			if err := h.has(node, a, cosigned[node+"/"+a.Boot], lost[node+"/"+a.Boot]); err != nil {
+			if err := h.has(node, a, cosigned[node+"/"+a.Boot], lost.of(node+"/"+a.Boot, a.Seq)); err != nil {
 				return err
 			}
 		}
@@ -373,20 +419,20 @@ func (h *held) take(node, boot string, r *audit.Record, leaf tlog.Hash) {
 
 // has demands the record of an answer, counter-signed, or that it is among those
 // which are lost.
-func (h *held) has(node string, a policy.Answer, cosigned uint64, lost audit.Range) error {
+func (h *held) has(node string, a policy.Answer, cosigned uint64, lost bool) error {
 	b, err := hex.DecodeString(a.Leaf)
 	var leaf tlog.Hash
 	if err != nil || copy(leaf[:], b) != len(leaf) {
 		return fmt.Errorf("leaf %q of an answer: %w", a.Leaf, err)
 	}
 	n, want := h.refs[node][audit.Ref{Boot: a.Boot, Seq: a.Seq, Leaf: leaf}], 1
-	if lost.From <= a.Seq && a.Seq <= lost.To {
+	if lost {
 		want = 0
 	}
 	if n != want {
 		return fmt.Errorf("the record %s/%s/%d of an answer is there %d times, not %d; the last is %d", node, a.Boot, a.Seq, n, want, h.last[node+"/"+a.Boot])
 	}
-	if want > 0 && cosigned < a.Seq {
+	if !lost && cosigned < a.Seq {
 		return fmt.Errorf("the record %s/%s/%d of an answer is not counter-signed; %d is", node, a.Boot, a.Seq, cosigned)
 	}
 	return nil
