@@ -140,8 +140,7 @@ func (l *Ledger) rootAt(key bootKey, s *bootState, size uint64) (tlog.Hash, bool
 }
 
 // load finds what the archive proves of a boot.
-func (l *Ledger) load(key bootKey, verifier note.Verifier) error {
-	s := l.state(key)
+func (l *Ledger) load(key bootKey, s *bootState, verifier note.Verifier) error {
 	receipt, err := l.archive.receipt(key.node, key.boot)
 	if err != nil {
 		return err

@@ -136,6 +136,7 @@ func (l *Ledger) mend(ctx context.Context) {
 		case <-l.look:
 		case <-tick.C:
 		}
+		l.readKnown(ctx)
 		for _, key := range l.stuck() {
 			if at, again := asked[key]; again && time.Since(at) < l.interval(key) {
 				continue

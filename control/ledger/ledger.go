@@ -90,6 +90,7 @@ type Ledger struct {
 	archive  archive
 	position string    // of Run
 	saved    time.Time // when position was last saved; of Run
+	unread   []string  // nodes whose archive waits for their key; of Open and mend
 	lanes    [lanes]lane
 	wake     chan struct{} // there may be something to sign
 	look     chan struct{} // something may be missing
@@ -157,10 +158,11 @@ func (l *Ledger) rebuild() (err error) {
 		key := l.cfg.Keys.Node(l.cfg.Tenant, node)
 		if key == nil {
 			l.cfg.Log.Warn("archive of an unknown node", "node", node)
+			l.unread = append(l.unread, node)
 			continue
 		}
 		for _, boot := range boots {
-			if err := l.load(bootKey{node, boot}, key); err != nil {
+			if err := l.load(bootKey{node, boot}, l.state(bootKey{node, boot}), key); err != nil {
 				return err
 			}
 		}

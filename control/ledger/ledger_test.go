@@ -470,6 +470,37 @@ func TestNodeThatIsEnrolledLaterIsReadFromItsBeginning(t *testing.T) {
 	p.verifies(20)
 }
 
+// A hub that starts may hear of a node's key late: what it has archived of the
+// node counts from then on, though nobody else has it.
+func TestArchiveIsReadWhenItsNodeIsKnown(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	region, err := audit.ParseKeys(p.keys.File())
+	must(t, err)
+	a := newAuthor(t, p.keys, "e1")
+	known := p.keys
+	l, stop := p.start()
+	p.ship(a.node, a.boot, a.frame(1, 20))
+	p.cosigned(l, a, 20)
+	stop()
+	p.hub.Shutdown()
+	must(t, os.RemoveAll(p.conf.Dir))
+	p.startHub()
+	p.keys = region
+	l, _ = p.start()
+	for line := range strings.Lines(string(known.File())) {
+		if key, ok := strings.CutPrefix(strings.TrimSpace(line), "node "); ok {
+			must(t, p.keys.AddNode(key))
+		}
+	}
+	until(t, "the archive is read", func() bool { return l.Status().Records == 20 && len(l.Status().Boots[0].Missing) == 0 })
+	p.ship(a.node, a.boot, a.frame(21, 30))
+	p.cosigned(l, a, 30)
+	p.receipt(a, 30)
+	p.keys = known
+	p.verifies(30)
+}
+
 func TestArchiveIsRepairedFromTheStream(t *testing.T) {
 	t.Parallel()
 	for name, damage := range map[string]func(t *testing.T, file string){

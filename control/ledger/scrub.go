@@ -16,10 +16,15 @@ const (
 	scrubShare = 20
 )
 
-// scrub reads the whole archive again and again, slowly, until ctx ends.
+// scrub reads the whole archive again and again, slowly, until ctx ends. It begins
+// at once: opening has read the end of each boot only, and a server that was down
+// may have lost anything.
 func (l *Ledger) scrub(ctx context.Context) {
-	for pause(ctx, scrubAgain) {
+	for {
 		l.Scrub(ctx, scrubShare)
+		if !pause(ctx, scrubAgain) {
+			return
+		}
 	}
 }
 

@@ -33,6 +33,7 @@ type tenant struct {
 	lead   *hub.Hub
 	ledger *ledger.Ledger
 	keys   *audit.Keys
+	nodes  *nodeKeys
 	state  opened
 	log    *slog.Logger
 }
@@ -64,6 +65,9 @@ func (h *Hub) open(ctx context.Context, cfg TenantConfig) (_ *tenant, err error)
 	}
 	dir := h.cfg.tenantDir(cfg.Name)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	if t.nodes, err = openNodeKeys(filepath.Join(dir, "node.keys"), t.keys); err != nil {
 		return nil, err
 	}
 	key, err := h.cfg.regionKey(dir, cfg.Name)
@@ -156,11 +160,7 @@ func (w writer) Order(ctx context.Context, epoch, serial uint64, envelope []byte
 // enrolled trusts a node's log key from its enrolment on, and those before it for
 // what they signed.
 func (t *tenant) enrolled(e *bundle.SignedEnrolment) {
-	former := make([]audit.FormerKey, len(e.Former))
-	for i, f := range e.Former {
-		former[i] = audit.FormerKey(f)
-	}
-	if err := t.keys.SetNode(e.LogKey, former...); err != nil {
+	if err := t.nodes.enrolled(e); err != nil {
 		t.log.Error("log key of an enrolment", "node", e.Node, "err", err)
 	}
 }
