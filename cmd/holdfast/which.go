@@ -13,7 +13,7 @@ import (
 type fleetFlags struct{ dir, context string }
 
 func (f *fleetFlags) add(c *cobra.Command) {
-	c.Flags().StringVar(&f.dir, "dir", "", "folder of a fleet: of a running `holdfast up`, or of `holdfast fleet new`")
+	c.Flags().StringVar(&f.dir, "dir", "", "`folder` of a fleet: of a running \"holdfast up\", or of \"holdfast fleet new\"")
 	c.Flags().StringVar(&f.context, "context", "", "name of a context (default: the one of holdfast context use)")
 	c.MarkFlagsMutuallyExclusive("dir", "context")
 }
