@@ -30,7 +30,6 @@ import (
 type evidence struct {
 	fleet, export, keys string
 	answers             []policy.Answer
-	denied              string // a tool that a candidate denies
 }
 
 const evidenceCalls = 120

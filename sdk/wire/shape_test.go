@@ -3,6 +3,7 @@ package wire_test
 import (
 	"bytes"
 	"fmt"
+	"math"
 	"testing"
 
 	"github.com/holdfast-policy/holdfast/sdk/wire"
@@ -61,7 +62,7 @@ func examples() []shaped {
 		{Seq: 1, Small: 200, Time: -5, Level: 2, Name: "é", Yes: true, Bytes: []byte{0}},
 		{Seq: 1 << 40, Time: 1 << 62, One: &inner{d, 3}, Other: entity{ID: "i"}, List: []inner{{d, 24}, {d, 256}, {d, 1 << 16}, {d, 1 << 32}},
 			Any: map[string]any{"a": int64(-1), "bb": []any{nil, true, "s", []byte{1}, 0.1, map[string]any{}}, "b": 1e300}},
-		{Score: 0.5, Any: map[string]any{"half": -0.0, "small": 0x1p-24, "least normal": 0x1p-14, "single": 0x1.004p0 + 0x1p-12, "large": 65504.0, "larger": 65536.0}},
+		{Score: 0.5, Any: map[string]any{"half": 0.5, "minus zero": math.Copysign(0, -1), "small": 0x1p-24, "least normal": 0x1p-14, "single": 0x1.004p0 + 0x1p-12, "large": 65504.0, "larger": 65536.0}},
 		{Score: 0x1p-25, Any: map[string]any{"a": 0x1p-30, "b": 0x1.8p-24, "c": 0x1p-16}},
 	}
 }
