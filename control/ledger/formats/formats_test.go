@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -188,5 +189,32 @@ func TestErrorsAreTold(t *testing.T) {
 	w.Records(broken)
 	if err := w.Close(); err == nil || w.Err() == nil {
 		t.Error("a value that is no CBOR was written")
+	}
+}
+
+// README names every column, and every attribute that is written.
+func TestReadmeNamesAll(t *testing.T) {
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := map[string]bool{}
+	for _, path := range parquet.SchemaOf(formats.Row{}).Columns() {
+		names[path[0]] = true
+	}
+	source, err := os.ReadFile("otel.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range regexp.MustCompile(`\.(?:text|texts|number)\("([^"]+)"`).FindAllSubmatch(source, -1) {
+		names[string(m[1])] = true
+	}
+	if len(names) < 80 {
+		t.Fatalf("%d names: this test looks at nothing", len(names))
+	}
+	for name := range names {
+		if !bytes.Contains(readme, []byte("`"+name+"`")) {
+			t.Errorf("%s is not in README.md", name)
+		}
 	}
 }
