@@ -463,6 +463,19 @@ func TestRewrittenHistoryIsNotSigned(t *testing.T) {
 	}
 }
 
+// What is behind a flipped bit is given out only when it leads to the root that was
+// signed.
+func TestRewrittenHistoryBehindAHole(t *testing.T) {
+	b, boot := ended(t, true)
+	groups := groupsOf(t, boot)
+	flip(t, groups[3].path, groups[3].end-1)
+	rewrite(t, boot, groups[records-1])
+	j := b.open()
+	if d := j.Report().Damage; len(d) != 1 || d[0].From != 4 || d[0].To != records || j.Boots()[0].Size != 3 {
+		t.Fatalf("%+v", j.Report())
+	}
+}
+
 func TestRewrittenHistoryInOneSegment(t *testing.T) {
 	b := newBench(t)
 	j := b.open()

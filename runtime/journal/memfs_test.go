@@ -218,14 +218,14 @@ func (n *memNode) survives(rng *rand.Rand, share float64, sector int) []byte {
 	out := slices.Clone(n.synced)
 	for _, w := range n.pending {
 		if w.data == nil {
-			if rng.Float64() < share {
+			if share == 1 || rng.Float64() < share {
 				out = resized(out, w.off)
 			}
 			continue
 		}
 		for at := 0; at < len(w.data); {
 			end := min(len(w.data), at+sector-int(w.off+int64(at))%sector)
-			if rng.Float64() < share {
+			if share == 1 || rng.Float64() < share {
 				out = put(out, w.data[at:end], w.off+int64(at))
 			}
 			at = end
@@ -337,7 +337,7 @@ func (f *memFile) Sync() error {
 	done, err := f.fs.begin("sync", f.path)
 	switch {
 	case done:
-		f.node.synced, f.node.pending = slices.Clone(f.node.data), nil
+		f.node.synced, f.node.pending = f.node.survives(f.fs.rng, 1, 512), nil
 	case err != nil && !f.fs.dead:
 		f.node.pending = nil
 	}

@@ -17,7 +17,7 @@ import (
 )
 
 var (
-	seeds     = flag.Int("seeds", 200, "how many disks lose power")
+	seeds     = flag.Int("seeds", 120, "how many disks lose power")
 	firstSeed = flag.Uint64("seed", 1, "the first one")
 )
 
@@ -195,7 +195,7 @@ func TestLossOfPower(t *testing.T) {
 		trimmed += len(p.done)
 	}
 	t.Logf("%d records acknowledged, %d boots trimmed", acked, trimmed)
-	if acked < *seeds*10 || trimmed < *seeds/20 {
+	if acked < *seeds*10 || trimmed < *seeds/4 {
 		t.Error("the test does not test")
 	}
 }
@@ -238,8 +238,40 @@ func TestDiskErrorsAtEveryOperation(t *testing.T) {
 	}
 }
 
-// TestReadErrorsAreNotATornTail has every read from the n-th on fail while the
-// journal is opened: nothing is cut for it.
+// TestFailedSyncIsNotBelievedLater has an fsync fail, after which the kernel holds
+// pages as clean that are not on the disk. The next start can read them and signs
+// that they are there: then they must be, also when power is lost.
+func TestFailedSyncIsNotBelievedLater(t *testing.T) {
+	for n := 2; n < 30; n++ {
+		p := newPowerless(t, uint64(n))
+		p.cfg.FS = p.fs
+		j := p.open()
+		p.fs.mu.Lock()
+		p.fs.fail = failsAt("sync", segmentSuffix, n, syscall.EIO)
+		p.fs.mu.Unlock()
+		var err error
+		for i := 0; err == nil; i++ {
+			_, err = j.Append(context.Background(), decision(i), policy.Synced)
+		}
+		j.Close()
+		again := p.open()
+		signed := again.Boots()[0].Size
+		p.crash(again)
+		p.fs = p.fs.reboot()
+		p.cfg.FS = p.fs
+		last := p.open()
+		if got := last.Boots()[0]; len(last.Report().Damage) > 0 || got.Size != signed {
+			t.Fatalf("fsync %d: %d records were signed; %+v %+v", n, signed, got, last.Report().Damage)
+		}
+		if _, err := last.ReadBatch(last.Boots()[0].ID, signed, 0, 0); err != nil {
+			t.Fatalf("fsync %d: %v", n, err)
+		}
+		last.Close()
+	}
+}
+
+// TestReadErrorsAreNotATornTail has one, a few or all reads from the n-th on fail
+// while the journal is opened: nothing is cut for it.
 func TestReadErrorsAreNotATornTail(t *testing.T) {
 	p := newPowerless(t, 1)
 	p.cfg.FS = p.fs
@@ -249,14 +281,14 @@ func TestReadErrorsAreNotATornTail(t *testing.T) {
 	p.fs = p.fs.reboot()
 	before := p.content()
 	failed := 0
-	for n := 1; n < 200; n++ {
+	for n := 1; n < 120; n++ {
 		fs := p.fs.reboot()
 		p.fs.dead = false
 		p.cfg.FS = fs
-		reads := 0
+		reads, last := 0, n+[]int{0, 1, 2, 5, 1 << 20}[n%5]
 		fs.fail = func(op, path string) error {
 			if op == "read" && filepath.Ext(path) == segmentSuffix {
-				if reads++; reads >= n {
+				if reads++; n <= reads && reads <= last {
 					return syscall.EIO
 				}
 			}
@@ -291,7 +323,7 @@ func TestReadErrorsAreNotATornTail(t *testing.T) {
 			}
 		}
 	}
-	if failed < 20 {
+	if failed < 8 {
 		t.Errorf("only %d reads failed", failed)
 	}
 }

@@ -215,6 +215,16 @@ func (cfg *Config) past() ([]pastBoot, error) {
 func (cfg *Config) settled(dirs []bootDir) ([]pastBoot, error) {
 	var out []pastBoot
 	for _, b := range dirs {
+		names, err := cfg.FS.ReadDir(b.path)
+		if err != nil {
+			return nil, err
+		}
+		if len(names) == 0 { // it was vanishing
+			if err := cfg.FS.Remove(b.path); err != nil {
+				return nil, err
+			}
+			continue
+		}
 		p, err := cfg.known(b)
 		if err != nil {
 			return nil, err
