@@ -23,6 +23,7 @@ type region struct {
 	lanes     map[string]*lane
 	wait      backoff
 	until     time.Time // the region failed; it is not asked before
+	paced     time.Time // frames are held back until then, to be larger
 	from      int       // the older boot whose turn it is
 	preparing sync.WaitGroup
 
@@ -37,6 +38,9 @@ type lane struct {
 	next  chan frame // the frame that is being prepared, if there is one
 	until time.Time  // the journal failed; it is not read before
 	err   error
+
+	sent   time.Time // when the last frame went
+	frames []uint64  // the last records of those that are not known to be counter-signed, the youngest ones
 
 	stood BootStatus // where the boot stood
 	since time.Time  // since when it has stood there, or the region was asked
@@ -63,6 +67,22 @@ func (l *lane) doubts(s BootStatus, now time.Time) bool {
 	}
 	l.since = now
 	return true
+}
+
+// A ledger works for each frame. While it is so many frames behind, a frame that
+// is not full waits a moment to be larger: else many small ones would make it slower
+// than the records come.
+const (
+	pacedBehind = 3
+	pace        = 5 * time.Millisecond
+)
+
+// paces reports whether to hold the next frame back.
+func (l *lane) paces(s BootStatus, size uint64, now time.Time) bool {
+	for len(l.frames) > 0 && (l.frames[0] <= s.Cosigned || len(l.frames) > pacedBehind) {
+		l.frames = l.frames[1:]
+	}
+	return len(l.frames) >= pacedBehind && size-s.Shipped < audit.MaxBatchRecords && now.Sub(l.sent) < pace
 }
 
 // A frame is an encoded batch.
@@ -152,6 +172,10 @@ func (r *region) step(ctx context.Context, b journal.Boot) outcome {
 	if !l.known {
 		return r.came(l, b.ID, r.find(ctx, l, b.ID))
 	}
+	if l.paces(s, b.Size, time.Now()) {
+		r.paced = l.sent.Add(pace)
+		return idle
+	}
 	from := s.Shipped + 1
 	if from <= b.TrimmedThrough { // given up on the receipts of others, of whom the region gets it
 		r.shipper.cfg.Log.Warn("records that were trimmed are not shipped", "region", r.Name, "boot", b.ID, "from", from, "through", b.TrimmedThrough)
@@ -223,7 +247,7 @@ func (r *region) send(ctx context.Context, l *lane, boot string, f frame) error 
 		return err
 	}
 	r.shipper.cfg.Step("ship acknowledged")
-	l.fence = next
+	l.fence, l.sent, l.frames = next, time.Now(), append(l.frames, f.last)
 	r.update(boot, func(s *BootStatus) { s.Shipped = f.last })
 	return nil
 }
@@ -316,6 +340,9 @@ func (r *region) rest(ctx context.Context, changed <-chan struct{}, retry time.T
 		t := time.NewTimer(time.Until(retry))
 		defer t.Stop()
 		again = t.C
+	}
+	if wait := time.Until(r.paced); wait > 0 {
+		return pause(ctx, wait, nil)
 	}
 	doubt := time.NewTimer(doubtEvery)
 	defer doubt.Stop()
