@@ -582,7 +582,7 @@ func TestExportWhileBatchesArePutTogether(t *testing.T) {
 	a := newAuthor(t, p.keys, "e1")
 	l, err := Open(Config{Dir: p.dir, Tenant: tenant, Region: "ra", Key: p.key, Keys: p.keys, Input: jetstream.Input{Region: p.region}})
 	must(t, err)
-	const records, each = 2000, 5
+	const records, each = 800, 5
 	var groups [][]span
 	for n := 1; n <= records; n += each {
 		must(t, l.archive.keep(a.batch(n, n+each-1)))
