@@ -209,14 +209,13 @@ func (l *Ledger) fetchFrom(ctx context.Context, key bootKey, s *bootState, from 
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		got = s.has(from)
-		return false
+		return s.forked
 	}
-	enough := func(frame []byte) bool { return take(frame) || s.forked }
-	if err := l.cfg.Input.Stored(ctx, key.node, key.boot, from, enough); err != nil && ctx.Err() == nil {
+	if err := l.cfg.Input.Stored(ctx, key.node, key.boot, from, take); err != nil && ctx.Err() == nil {
 		l.cfg.Log.Debug("stream asked for what is missing", "err", err)
 	}
 	if !got && l.cfg.Peers != nil {
-		if err := l.cfg.Peers.Fetch(ctx, key.node, key.boot, from, enough); err != nil && ctx.Err() == nil {
+		if err := l.cfg.Peers.Fetch(ctx, key.node, key.boot, from, take); err != nil && ctx.Err() == nil {
 			l.cfg.Log.Debug("peers asked for what is missing", "err", err)
 		}
 	}

@@ -41,7 +41,8 @@ func TestHeadIsTheLedgers(t *testing.T) {
 	until(t, "the stream's", head(30, fence))
 
 	p.drop("REC_" + tenant)
-	until(t, "the ledger's, when the stream is new", head(30, 0))
+	p.drop("RCPT_" + tenant)
+	until(t, "the ledger's, when the streams are new", head(30, 0))
 	fence = publish(0, 31, 40) // nothing comes twice
 	p.cosigned(l, a, 40)
 	p.verifies(40)

@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -579,21 +580,35 @@ func TestExportWhileBatchesArePutTogether(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
 	a := newAuthor(t, p.keys, "e1")
-	p.start()
-	a.batch(1, 3000)
-	var shipping sync.WaitGroup
-	shipping.Go(func() {
-		for n := 1; n <= 3000; n += 10 {
-			p.ship(a.node, a.boot, a.frame(n, n+9))
+	l, err := Open(Config{Dir: p.dir, Tenant: tenant, Region: "ra", Key: p.key, Keys: p.keys, Input: jetstream.Input{Region: p.region}})
+	must(t, err)
+	const records, each = 800, 5
+	var groups [][]span
+	for n := 1; n <= records; n += each {
+		must(t, l.archive.keep(a.batch(n, n+each-1)))
+		if n%(4*each) == 1 {
+			groups = append(groups, nil)
 		}
-	})
-	for {
-		if r := p.report(); len(r.Nodes) > 0 && (r.Verdict != audit.VerdictComplete || len(r.Nodes[0].Boots[0].Gaps) > 0) {
-			t.Errorf("%+v", r)
-			break
-		} else if len(r.Nodes) > 0 && r.Nodes[0].Boots[0].To == 3000 {
-			break
-		}
+		groups[len(groups)-1] = append(groups[len(groups)-1], span{uint64(n), uint64(n + each - 1)})
 	}
-	shipping.Wait()
+	merged := make(chan error, 1)
+	go func() {
+		var errs []error
+		for _, g := range groups {
+			errs = append(errs, l.merge(bootKey{a.node, a.boot}, g))
+		}
+		merged <- errors.Join(errs...)
+	}()
+	for done := false; !done; {
+		select {
+		case err := <-merged:
+			must(t, err)
+			done = true
+		default:
+		}
+		p.verifies(records)
+	}
+	if spans, err := l.archive.files(a.node, a.boot); err != nil || len(spans) != len(groups) {
+		t.Fatalf("%d files, %v", len(spans), err)
+	}
 }

@@ -43,6 +43,7 @@ var (
 	fleetUnkill  = describe(prometheus.GaugeValue, "fleet_kills_unconfirmed", "Nodes that have not confirmed a kill, summed over kills.", "tenant", "region")
 	webhookSent  = describe(prometheus.CounterValue, "alarm_deliveries_total", "Alarms by what became of their delivery to the webhook.", "result")
 	ledgerSize   = describe(prometheus.GaugeValue, "ledger_records", "Records that the region's ledger has counter-signed.", "tenant", "region")
+	ledgerLacks  = describe(prometheus.GaugeValue, "ledger_missing", "Records that somebody signed for and that this server's archive lacks.", "tenant", "region")
 	ledgerBad    = describe(prometheus.GaugeValue, "ledger_evidence", "Batches that the ledger refused and kept as evidence.", "tenant", "region")
 )
 
@@ -53,7 +54,7 @@ func (h *Hub) metrics() http.Handler { return metricsHandler(hubCollector{h}) }
 
 // Describe names every metric of a hub.
 func (c hubCollector) Describe(to chan<- *prometheus.Desc) {
-	for _, g := range []gauge{hubLeading, hubReady, fleetNodes, fleetEpoch, fleetWorst, fleetRollout, fleetKills, fleetUnkill, webhookSent, ledgerSize, ledgerBad} {
+	for _, g := range []gauge{hubLeading, hubReady, fleetNodes, fleetEpoch, fleetWorst, fleetRollout, fleetKills, fleetUnkill, webhookSent, ledgerSize, ledgerLacks, ledgerBad} {
 		to <- g.desc
 	}
 }
@@ -67,6 +68,13 @@ func (c hubCollector) Collect(to chan<- prometheus.Metric) {
 		fleetMetrics(to, t.lead.View(), name, region)
 		s := t.ledger.Status()
 		ledgerSize.emit(to, float64(s.Records), name, region)
+		missing := uint64(0)
+		for _, b := range s.Boots {
+			for _, r := range b.Missing {
+				missing += r.To + 1 - r.From
+			}
+		}
+		ledgerLacks.emit(to, float64(missing), name, region)
 		ledgerBad.emit(to, float64(s.Evidence), name, region)
 	}
 	if w := c.webhook.Load(); w != nil {
