@@ -28,7 +28,7 @@ import (
 )
 
 const (
-	recordRounds = 5        // of all calls
+	recordRounds = 10       // of all calls
 	recordAskers = 16       // at once
 	opaUpload    = 32 << 10 // OPA's default for upload_size_limit_bytes
 )
@@ -36,71 +36,68 @@ const (
 // records measures what a decision costs in bytes: the demo's 956 real tool calls,
 // decided several times by a node, beside OPA's upload of the same decisions.
 func (b *bench) records(ctx context.Context) error {
-	b.line("\nBytes a record, %d rounds of 956 tool calls%18s %9s %9s %9s %9s %9s", recordRounds, "journal", "wire", "archive", "small", "digests", "OPA gzip")
-	for _, ids := range []bool{true, false} {
-		name := "without ids"
-		if ids {
-			name = "request id and trace context"
+	b.line("\nBytes a record, %d rounds of 956 tool calls%20s %9s %9s %9s %9s %9s %9s", recordRounds, "entry", "wire", "settled", "small", "archive", "digests", "OPA gzip")
+	for _, v := range variants {
+		s, err := measureRecords(ctx, v)
+		if err != nil {
+			return err
 		}
-		for _, fresh := range []bool{false, true} {
-			what := "as the demo repeats them"
-			if fresh {
-				what = "no arguments twice"
-			}
-			s, err := measureRecords(ctx, ids, fresh)
-			if err != nil {
-				return err
-			}
-			b.line("  %-28s %-28s %7.0f %9.0f %9.0f %9.0f %9.0f %9.0f   wire/OPA %.2f", name, what, s.journal, s.wire, s.archive, s.small, s.digests, s.opa, s.wire/s.opa)
-		}
+		b.line("  %-60s %7.0f %9.0f %9.0f %9.0f %9.0f %9.0f %9.0f   settled/OPA %.2f", v.name, s.entry, s.wire, s.settled, s.small, s.archive, s.digests, s.opa, s.settled/s.opa)
 	}
-	b.line("  wire: frames of 1,000 records; small: of 50; archive: the same and the blobs beside them; digests: records whose parts were erased;")
-	b.line("  OPA: its decision log events, JSON in gzip chunks of at most 32 KiB. Wanted: wire at most half of OPA; digests under 150, without ids 90")
+	b.line("  entry: in the journal, before its groups' 40 bytes; wire: frames of 1,000 records; settled: those of the second half, when the node knows what repeats;")
+	b.line("  small: frames of 50; archive: wire and the blobs beside it; digests: records whose parts were erased;")
+	b.line("  OPA: its decision log events, JSON in gzip chunks of at most 32 KiB. Wanted: at most half of OPA; digests under 150, without ids 90")
 	return nil
 }
 
-// sizes are bytes a record.
-type sizes struct{ journal, wire, small, archive, digests, opa float64 }
+// A variant is what ids a request bears, and whether it says what none said before.
+type variant struct {
+	name                string
+	row, random, turned bool
+}
 
-func measureRecords(ctx context.Context, ids, fresh bool) (s sizes, err error) {
+var variants = []variant{
+	{name: "as the demo makes them: the call's row as request id", row: true},
+	{name: "the same, and in each a number that none has had", row: true, turned: true},
+	{name: "no request id"},
+	{name: "a new request id (UUID) and trace context in each", random: true},
+	{name: "the same, and in each a number that none has had", random: true, turned: true},
+}
+
+// sizes are bytes a record.
+type sizes struct{ entry, wire, settled, small, archive, digests, opa float64 }
+
+func measureRecords(ctx context.Context, v variant) (s sizes, err error) {
 	dir, err := os.MkdirTemp("", "holdfast-bench-")
 	if err != nil {
 		return s, err
 	}
 	defer os.RemoveAll(dir)
-	home, e, err := demoEdge(ctx, dir)
+	e, err := demoEdge(ctx, dir)
 	if err != nil {
 		return s, err
 	}
-	events, err := askCalls(ctx, e.Node(), ids, fresh)
-	if err != nil {
-		return s, errors.Join(err, e.Close())
+	events, err := askCalls(ctx, e.Node(), v)
+	if err == nil {
+		err = s.batches(e.Node(), len(events))
 	}
-	n := float64(len(events))
-	if err := s.batches(e.Node(), n); err != nil {
-		return s, errors.Join(err, e.Close())
-	}
-	if err := e.Close(); err != nil {
-		return s, err
-	}
-	used, err := folderBytes(edge.JournalDir(home.Layout().Node(assembly.NodeName(1))))
-	if err != nil {
+	if err := errors.Join(err, e.Close()); err != nil {
 		return s, err
 	}
 	upload, err := opaBytes(events)
-	s.journal, s.opa = float64(used)/n, float64(upload)/n
+	s.opa = float64(upload) / float64(len(events))
 	return s, err
 }
 
 // demoEdge is one node with the demo's policies in force.
-func demoEdge(ctx context.Context, dir string) (*assembly.Home, *assembly.Edge, error) {
+func demoEdge(ctx context.Context, dir string) (*assembly.Edge, error) {
 	home, err := assembly.OpenHome(assembly.FleetConfig{Dir: dir, Tenant: "bench", Edges: 1, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	host, err := loader.NewHost(ctx)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	defer host.Close(ctx)
 	point := bundle.Point{Name: policy.PointPreCall, Durability: policy.Synced}
@@ -108,18 +105,18 @@ func demoEdge(ctx context.Context, dir string) (*assembly.Home, *assembly.Edge, 
 	for _, name := range []string{"tool-authz", "argument-guard"} {
 		fsys, err := fs.Sub(modules.FS, name)
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 		built, err := compiler.BuildFS(ctx, fsys, compiler.Options{Loader: host, Prebuilt: true})
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 		point.Packages = append(point.Packages, bundle.PackageRef{Name: name, Digest: built.Digest, Size: built.Size})
 		files[built.Digest] = built.File
 	}
 	published, err := home.Publish([]bundle.Point{point}, files)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	e, err := assembly.StartEdge(ctx, assembly.EdgeConfig{
 		Tenant: "bench", Node: assembly.NodeName(1), Dir: home.Layout().Node(assembly.NodeName(1)), Listen: "127.0.0.1:0",
@@ -128,11 +125,11 @@ func demoEdge(ctx context.Context, dir string) (*assembly.Home, *assembly.Edge, 
 	if err == nil {
 		_, err = inForce(ctx, []string{e.URL()}, published.Epoch)
 	}
-	return home, e, err
+	return e, err
 }
 
 // askCalls asks for all calls several times and returns OPA's events for them.
-func askCalls(ctx context.Context, node *edge.Node, ids, fresh bool) ([][]byte, error) {
+func askCalls(ctx context.Context, node *edge.Node, v variant) ([][]byte, error) {
 	all, err := demo.Calls(1)
 	if err != nil {
 		return nil, err
@@ -150,9 +147,12 @@ func askCalls(ctx context.Context, node *edge.Node, ids, fresh bool) ([][]byte, 
 	for range recordAskers {
 		asking.Go(func() {
 			for i := int(next.Add(1)) - 1; i < len(events); i = int(next.Add(1)) - 1 {
-				body, err := request(calls[i%len(calls)].Body, i, ids, fresh)
-				if err == nil {
-					events[i], err = askOne(ctx, node, body, uint64(i), ids)
+				trace, span := fmt.Sprintf("%x", random(16)), fmt.Sprintf("%x", random(8))
+				body, err := request(calls[i%len(calls)].Body, i, v, "00-"+trace+"-"+span+"-01")
+				if err == nil && v.random {
+					events[i], err = askOne(ctx, node, body, uint64(i), trace, span)
+				} else if err == nil {
+					events[i], err = askOne(ctx, node, body, uint64(i), "", "")
 				}
 				if err != nil {
 					failed.Store(&err)
@@ -168,9 +168,8 @@ func askCalls(ctx context.Context, node *edge.Node, ids, fresh bool) ([][]byte, 
 	return events, nil
 }
 
-// request is a call's body with the ids of its own, or none; a fresh one says
-// something that no other does.
-func request(body []byte, i int, ids, fresh bool) ([]byte, error) {
+// request is a call's body as the variant has it.
+func request(body []byte, i int, v variant, parent string) ([]byte, error) {
 	doc := map[string]json.RawMessage{}
 	if err := json.Unmarshal(body, &doc); err != nil {
 		return nil, err
@@ -179,13 +178,14 @@ func request(body []byte, i int, ids, fresh bool) ([]byte, error) {
 	if err := json.Unmarshal(doc["context"], &said); err != nil {
 		return nil, err
 	}
-	delete(doc, "id")
-	if ids {
-		doc["id"], _ = json.Marshal(uuid())
-		said["traceparent"], _ = json.Marshal(fmt.Sprintf("00-%x-%x-01", random(16), random(8)))
+	if !v.row {
+		delete(doc, "id")
 	}
-	if fresh {
-		said["turn"], _ = json.Marshal(i)
+	if v.random {
+		doc["id"], said["traceparent"] = quoted(uuid()), quoted(parent)
+	}
+	if v.turned {
+		said["turn"] = quoted(fmt.Sprint(i))
 	}
 	var err error
 	if doc["context"], err = json.Marshal(said); err != nil {
@@ -193,6 +193,8 @@ func request(body []byte, i int, ids, fresh bool) ([]byte, error) {
 	}
 	return json.Marshal(doc)
 }
+
+func quoted(s string) json.RawMessage { return json.RawMessage(`"` + s + `"`) }
 
 func random(n int) []byte {
 	b := make([]byte, n)
@@ -205,7 +207,7 @@ func uuid() string {
 	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }
 
-func askOne(ctx context.Context, node *edge.Node, body []byte, n uint64, ids bool) ([]byte, error) {
+func askOne(ctx context.Context, node *edge.Node, body []byte, n uint64, trace, span string) ([]byte, error) {
 	req, err := policy.ParseRequest(policy.PointPreCall, body)
 	if err != nil {
 		return nil, err
@@ -226,36 +228,44 @@ func askOne(ctx context.Context, node *edge.Node, body []byte, n uint64, ids boo
 		"requested_by": "127.0.0.1:40122", "timestamp": time.Now().UTC().Format(time.RFC3339Nano), "req_id": n + 1,
 		"metrics": map[string]any{"counter_server_query_cache_hit": 1, "timer_rego_input_parse_ns": took / 7, "timer_rego_query_eval_ns": took, "timer_server_handler_ns": took + took/5},
 	}
-	if ids {
-		event["trace_id"], event["span_id"] = fmt.Sprintf("%x", random(16)), fmt.Sprintf("%x", random(8))
+	if trace != "" {
+		event["trace_id"], event["span_id"] = trace, span
 	}
 	return json.Marshal(event)
 }
 
 // batches measures what is shipped and archived of the node's journal.
-func (s *sizes) batches(node *edge.Node, n float64) error {
+func (s *sizes) batches(node *edge.Node, decisions int) error {
 	j := node.Journal()
 	boots := j.Boots()
 	boot := boots[len(boots)-1]
+	n := float64(decisions)
 	for _, size := range []int{1000, 50} {
-		var whole, archive, digests int
+		var whole, settled, later, archive, digests, entries int
 		for from := uint64(1); from <= boot.Size; {
 			batch, err := j.ReadBatch(boot.ID, from, size, 0)
 			if err != nil {
 				return err
 			}
-			from += uint64(len(batch.Entries))
 			w, a, d, err := encoded(batch)
 			if err != nil {
 				return err
 			}
 			whole, archive, digests = whole+w, archive+a, digests+d
+			if from > boot.Size/2 {
+				settled, later = settled+w, later+len(batch.Entries)
+			}
+			for _, e := range batch.Entries {
+				entries += len(audit.AppendEntry(nil, e))
+			}
+			from += uint64(len(batch.Entries))
 		}
 		if size == 50 {
 			s.small = float64(whole) / n
-		} else {
-			s.wire, s.archive, s.digests = float64(whole)/n, float64(archive)/n, float64(digests)/n
+			continue
 		}
+		s.entry, s.wire, s.settled = float64(entries)/n, float64(whole)/n, float64(settled)/float64(later)
+		s.archive, s.digests = float64(archive)/n, float64(digests)/n
 	}
 	return nil
 }
