@@ -33,9 +33,9 @@ const (
 	opaUpload    = 32 << 10 // OPA's default for upload_size_limit_bytes
 )
 
-// records measures what a decision costs in bytes: the demo's 956 real tool calls,
+// recordBytes measures what a decision costs in bytes: the demo's 956 real tool calls,
 // decided several times by a node, beside OPA's upload of the same decisions.
-func (b *bench) records(ctx context.Context) error {
+func (b *bench) recordBytes(ctx context.Context) error {
 	b.line("\nBytes a record, %d rounds of 956 tool calls%20s %9s %9s %9s %9s %9s %9s", recordRounds, "entry", "wire", "settled", "small", "archive", "digests", "OPA gzip")
 	for _, v := range variants {
 		s, err := measureRecords(ctx, v)
