@@ -39,7 +39,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return 2
 	}
 	b := &bench{out: stdout, rounds: *rounds, length: time.Duration(*seconds * float64(time.Second)), results: *results, edges: *edges, records: *records}
-	all := map[string]func(context.Context) error{"process": b.inProcess, "rego": b.inRego, "http": b.overHTTP, "propagation": b.propagation, "engine": b.engine, "languages": b.languages, "fleet": b.fleet, "durability": b.durability, "drain": b.drain, "audit": b.audit, "auditcalls": b.auditCalls, "journal": b.journal}
+	all := map[string]func(context.Context) error{
+		"process": b.inProcess, "rego": b.inRego, "http": b.overHTTP, "propagation": b.propagation, "engine": b.engine, "languages": b.languages, "fleet": b.fleet,
+		"records": b.recordBytes, "durability": b.durability, "drain": b.drain, "audit": b.audit, "auditcalls": b.auditCalls, "journal": b.journal,
+	}
 	b.line("Holdfast bench: %s %s/%s, %d CPUs, %s, medians of %d rounds", time.Now().UTC().Format(time.DateOnly),
 		runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), runtime.Version(), b.rounds)
 	for name := range strings.SplitSeq(*parts, ",") {

@@ -143,6 +143,7 @@ func (c *canaries) refused() (bodies []string) {
 		"number":   `{"document":1%s}`,
 		"member":   `{"%s":1,"document":1}`,
 		"twice":    `{"document":{"%[1]s":1,"%[1]s":2}}`,
+		"input":    `{"input":{"%[1]s":1,"%[1]s":2}}`,
 		"type":     `{"subject":"%s","document":1}`,
 		"point":    `{"point":"%s","document":1}`,
 		"no JSON":  `%s`,
