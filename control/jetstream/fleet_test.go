@@ -9,8 +9,14 @@ import (
 
 	"github.com/holdfast-policy/holdfast/control/jetstream"
 	"github.com/holdfast-policy/holdfast/internal/regiontest"
+	"github.com/holdfast-policy/holdfast/sdk/bundle"
 	"github.com/holdfast-policy/holdfast/sdk/wire"
 )
+
+// envelope is one of a payload type that nobody signed.
+func envelope(payloadType string) []byte {
+	return fmt.Appendf(nil, `{"payloadType":%q,"payload":"eA==","signatures":[]}`, payloadType)
+}
 
 func TestEverySignedObjectReachesItsNodes(t *testing.T) {
 	w := regiontest.StartWorld(t, 3, "acme")
@@ -36,9 +42,17 @@ func TestEverySignedObjectReachesItsNodes(t *testing.T) {
 		ra.PutLift(ctx, wire.Sum([]byte("l")), []byte("lift")),
 		ra.PutEnrolment(ctx, "e1", 1, []byte("enrolment of e1")),
 		ra.PutEnrolment(ctx, "e2", 1, []byte("enrolment of e2")),
+		ra.PutData(ctx, wire.Sum([]byte("x")), envelope(bundle.ErasureType)),
+		rb.PutData(ctx, wire.Sum([]byte("t")), envelope(bundle.RetirementType)),
+		rb.PutData(ctx, wire.Sum([]byte("h")), envelope(bundle.HoldType)),
+		rb.PutData(ctx, wire.Sum([]byte("u")), envelope(bundle.HoldReleaseType)),
 	)
+	if err := ra.PutData(ctx, wire.Sum([]byte("k")), envelope(bundle.KillType)); err == nil {
+		t.Error("a kill is stored as a document about records")
+	}
 	for _, n := range []*regiontest.Node{e1, e2} {
-		n.Expect(t, 10*time.Second, "root 2", "release 1", "order 1", "kill", "lift", "enrolment of "+n.Name)
+		n.Expect(t, 10*time.Second, "root 2", "release 1", "order 1", "kill", "lift", "enrolment of "+n.Name,
+			string(envelope(bundle.ErasureType)), string(envelope(bundle.RetirementType)))
 	}
 	regiontest.Until(t, "heartbeats of both regions", 10*time.Second, func() bool {
 		must(ra.Heartbeat(ctx, []byte("hb ra")), rb.Heartbeat(ctx, []byte("hb rb")))
@@ -51,6 +65,9 @@ func TestEverySignedObjectReachesItsNodes(t *testing.T) {
 		}
 		return true
 	})
+	if _, ok := e1.Has(string(envelope(bundle.HoldType))); ok {
+		t.Error("e1 got a hold, which is for ledgers")
+	}
 	if _, ok := e1.Has("enrolment of e2"); ok {
 		t.Error("e1 got the enrolment of e2")
 	}

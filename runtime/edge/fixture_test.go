@@ -39,7 +39,7 @@ func TestMain(m *testing.M) {
 type keys struct {
 	root, author, approver, enrol *bundle.PrivateKey
 	heartbeat                     map[string]*bundle.PrivateKey
-	kill                          []*bundle.PrivateKey
+	kill, data                    []*bundle.PrivateKey
 	trust                         *bundle.TrustRoot
 }
 
@@ -56,9 +56,10 @@ func newKeys() *keys {
 		root: key(bundle.RoleRoot, "rosa", 1), author: key(bundle.RoleAuthor, "ann", 2), approver: key(bundle.RoleApprover, "bob", 3),
 		enrol: key(bundle.RoleEnrol, "eve", 4), heartbeat: map[string]*bundle.PrivateKey{"eu": key(bundle.RoleHeartbeat, "eu", 5), "us": key(bundle.RoleHeartbeat, "us", 6)},
 		kill: []*bundle.PrivateKey{key(bundle.RoleKill, "kim", 7), key(bundle.RoleKill, "kai", 8)},
+		data: []*bundle.PrivateKey{key(bundle.RoleData, "dana", 9), key(bundle.RoleData, "dora", 10)},
 	}
 	k.trust = bundle.NewTrustRoot("acme", time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC),
-		k.root.Key, k.author.Key, k.approver.Key, k.enrol.Key, k.heartbeat["eu"].Key, k.heartbeat["us"].Key, k.kill[0].Key, k.kill[1].Key)
+		k.root.Key, k.author.Key, k.approver.Key, k.enrol.Key, k.heartbeat["eu"].Key, k.heartbeat["us"].Key, k.kill[0].Key, k.kill[1].Key, k.data[0].Key, k.data[1].Key)
 	return k
 }
 

@@ -168,3 +168,33 @@ func TestHoldScopeWords(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+// A class is the same everywhere in a release, keeps records for six months at
+// least, and parts no longer than records.
+func TestRetentionRules(t *testing.T) {
+	good := bundle.Retention{Class: "standard", RecordsDays: 183, PartsDays: 30}
+	for name, c := range map[string]struct {
+		one, other bundle.Retention
+		ok         bool
+	}{
+		"none":                    {bundle.Retention{}, bundle.Retention{}, true},
+		"one":                     {good, bundle.Retention{}, true},
+		"both":                    {good, good, true},
+		"for ever":                {bundle.Retention{Class: "legal"}, good, true},
+		"parts for a while":       {bundle.Retention{Class: "legal", PartsDays: 30}, good, true},
+		"one class, other days":   {good, bundle.Retention{Class: "standard", RecordsDays: 200, PartsDays: 30}, false},
+		"less than six months":    {bundle.Retention{Class: "short", RecordsDays: 182}, good, false},
+		"parts longer than their": {bundle.Retention{Class: "odd", RecordsDays: 183, PartsDays: 184}, good, false},
+		"days without a class":    {bundle.Retention{PartsDays: 30}, good, false},
+		"class with a space":      {bundle.Retention{Class: "a b", PartsDays: 30}, good, false},
+		"a thousand years":        {bundle.Retention{Class: "a", RecordsDays: 365_000}, good, false},
+	} {
+		r := release(7)
+		r.Points = append(r.Points, r.Points[0])
+		r.Points[1].Name = "custom.other"
+		r.Points[0].Retention, r.Points[1].Retention = c.one, c.other
+		if err := r.Validate(); (err == nil) != c.ok {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
