@@ -180,8 +180,8 @@ type asker struct {
 	node string
 	url  atomic.Pointer[string]
 	end  func()
-	pad  int  // bytes that each question has more, never the same
-	gone bool // the node is, for ever
+	pad  atomic.Int64 // bytes that each question has more, never the same
+	gone bool         // the node is, for ever
 
 	mu        sync.Mutex // guards what follows
 	questions map[string]fate
@@ -224,7 +224,7 @@ func (a *asker) ask(ctx context.Context, self int) {
 		a.questions[id] = open
 		a.mu.Unlock()
 		// One that was asked is waited for: it may be recorded.
-		answer, err := c.Decide(context.Background(), policy.PointCustom, []byte(`{"id":"`+id+`","document":{"user":"ada","pad":"`+padding(a.pad)+`"}}`))
+		answer, err := c.Decide(context.Background(), policy.PointCustom, []byte(`{"id":"`+id+`","document":{"user":"ada","pad":"`+padding(int(a.pad.Load()))+`"}}`))
 		if err == nil {
 			a.heard(id, &last, answer)
 		}
