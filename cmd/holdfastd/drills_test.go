@@ -1,16 +1,22 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
+	"github.com/holdfast-policy/holdfast/control/hub"
 	"github.com/holdfast-policy/holdfast/internal/assembly"
+	"github.com/holdfast-policy/holdfast/runtime/edge"
+	"github.com/holdfast-policy/holdfast/sdk/audit"
 	"github.com/holdfast-policy/holdfast/sdk/bus"
 )
 
@@ -25,6 +31,7 @@ import (
 
 // Nodes and hub servers are killed at random moments.
 func TestRecordsOutliveKills(t *testing.T) {
+	t.Parallel()
 	d := newDrill(t)
 	d.whole("at first")
 	for range rounds(3, 20) {
@@ -53,6 +60,7 @@ func TestRecordsOutliveKills(t *testing.T) {
 
 // Regions are away, one after the other and both, and come back in either order.
 func TestRecordsOutliveRegions(t *testing.T) {
+	t.Parallel()
 	d := newDrill(t)
 	for _, order := range [][]string{{"eu-1", "us-1"}, {"us-1", "eu-1"}} {
 		d.sometime(200 * time.Millisecond)
@@ -149,6 +157,7 @@ func (d *drill) drop(server, stream string) {
 
 // Streams are deleted by an operator, their store is damaged or gone.
 func TestRecordsOutliveJetStream(t *testing.T) {
+	t.Parallel()
 	d := newDrill(t)
 	for _, stream := range []string{"REC", "RCPT"} {
 		d.drop("eu-1", stream)
@@ -182,6 +191,7 @@ func TestRecordsOutliveJetStream(t *testing.T) {
 
 // The archive of a region is damaged, or gone.
 func TestRecordsOutliveArchives(t *testing.T) {
+	t.Parallel()
 	d := newDrill(t)
 	for _, server := range []string{"eu-1", "us-1"} {
 		d.kill(server)
@@ -201,4 +211,237 @@ func TestRecordsOutliveArchives(t *testing.T) {
 		d.startHubs(server)
 		d.whole("ledger damaged")
 	}
+}
+
+// stop ends a node in order.
+func (d *drill) stop(node string) {
+	d.t.Helper()
+	if code := d.Process(node).End(syscall.SIGTERM); code != 0 {
+		d.t.Errorf("%s: exit code %d", node, code)
+	}
+}
+
+// journal is a node's folder of it.
+func (d *drill) journal(node string) string {
+	return edge.JournalDir(filepath.Join(d.Node(node), "data"))
+}
+
+// keep copies a node's journal, and returns what puts the copy in its place.
+func (d *drill) keep(node string) (restore func()) {
+	d.t.Helper()
+	backup := filepath.Join(d.t.TempDir(), "backup")
+	if err := os.CopyFS(backup, os.DirFS(d.journal(node))); err != nil {
+		d.t.Fatal(err)
+	}
+	return func() {
+		d.t.Helper()
+		if err := errors.Join(os.RemoveAll(d.journal(node)), os.CopyFS(d.journal(node), os.DirFS(backup))); err != nil {
+			d.t.Fatal(err)
+		}
+	}
+}
+
+// boot is what a node runs.
+func (d *drill) boot(node string) string {
+	d.t.Helper()
+	return status(d.t, *d.askers[node].url.Load()).Boot
+}
+
+// A node's journal is set back to an older copy of it. What it writes then follows
+// what is not its past any more: no region merges it, both raise an alarm, the node
+// goes on deciding. With its next start it follows on what the regions know of, and
+// verification names the records of the boot between as missing from the ledgers;
+// they are in the journal, and their beginning is kept as evidence.
+func TestRestoredJournalIsAFork(t *testing.T) {
+	t.Parallel()
+	d := newDrill(t)
+	lost := loss{}
+	d.whole("at first")
+	d.stop("one")
+	restore := d.keep("one")
+	d.restart("one")
+	d.whole("one: copied between two boots")
+	d.setBack("one", restore, lost)
+
+	restore = d.keep("two") // while it runs
+	d.goOn()
+	d.holds("two: copied within a boot", audit.VerdictGap, lost)
+	d.setBack("two", restore, lost)
+	if ahead := admins(records(t, d.Fleet, "two"), "region_ahead_of_journal"); len(ahead) == 0 {
+		t.Error("two does not say that the regions have more of it than it has")
+	}
+}
+
+// setBack stops a node, restores its journal, and has the node run on it; what is
+// lost by that is added to lost.
+func (d *drill) setBack(node string, restore func(), lost loss) {
+	d.t.Helper()
+	d.stop(node)
+	restore()
+	d.restart(node)
+	d.goesOn(node, 20)
+	forked := d.boot(node)
+	wait(d.t, "an alarm", func() bool { return d.hook.has(hub.AlarmLedger, node, 0, false) })
+	for _, s := range d.Servers {
+		wait(d.t, "evidence", func() bool {
+			return slices.ContainsFunc(d.evidence(s.Name), func(name string) bool { return strings.HasPrefix(name, "future-boot-") })
+		})
+	}
+	d.goesOn(node, 20)
+	d.stop(node)
+	d.restart(node)
+	d.goOn()
+	for _, r := range records(d.t, d.Fleet, node) {
+		if r.Boot != nil && r.Boot.Previous == forked {
+			lost[node+"/"+forked] = []lostRange{{audit.Range{From: 1, To: r.Boot.PreviousSize}, true}}
+		}
+	}
+	d.t.Logf("%s: not in the ledgers: %v", node, lost)
+	d.holds(node+" went on from an older copy", audit.VerdictGap, lost)
+}
+
+// A node dies with its disk: the regions have it up to the same record, and what it
+// answered behind that is lost. Then both regions lose the same batch of it.
+func TestNodeDiesWithItsDisk(t *testing.T) {
+	t.Parallel()
+	d := newDrill(t)
+	d.whole("at first")
+	two := d.askers["two"]
+	sever(d.second[1:]) // its own region hears nothing more of it
+	d.sometime(time.Second)
+	d.goesOn("two", 30)
+	boot := d.boot("two")
+	d.kill("two")
+	two.end()
+	two.gone = true
+	if err := os.RemoveAll(filepath.Join(d.Node("two"), "data")); err != nil {
+		t.Fatal(err)
+	}
+	var last uint64
+	same := 0
+	wait(t, "both regions have the same of it", func() bool {
+		eu, us := d.complete("eu-1", "two", boot), d.complete("us-1", "two", boot)
+		if eu == us && eu == last {
+			same++
+		} else {
+			last, same = eu, 0
+		}
+		return same > 20 // nothing is on its way any more
+	})
+	lost := loss{"two/" + boot: {{Range: audit.Range{From: last + 1, To: math.MaxUint64}}}}
+	d.goOn()
+	d.holds("node died with its disk", audit.VerdictComplete, lost)
+	with, _ := two.known()
+	t.Logf("complete to %d; %d answers have a record", last, with)
+
+	d.kill("eu-1", "us-1")
+	var gap audit.Range
+	files := stores(t, filepath.Join(assembly.LedgerDir(d.data("eu-1")), "nodes", "two", boot), "*.batch")
+	name := filepath.Base(files[len(files)/2])
+	if _, err := fmt.Sscanf(name, "%020d-%020d.batch", &gap.From, &gap.To); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range d.Servers {
+		d.without(filepath.Join(assembly.LedgerDir(d.data(s.Name)), "nodes", "two", boot), gap)
+		store, err := filepath.Glob(filepath.Join(d.data(s.Name), "nats", "jetstream", "*", "streams", "REC_bank"))
+		if err != nil || len(store) != 1 || os.RemoveAll(store[0]) != nil {
+			t.Fatal(store, err)
+		}
+	}
+	d.startHubs("eu-1", "us-1")
+	lost["two/"+boot] = append(lost["two/"+boot], lostRange{gap, true})
+	d.goOn()
+	d.holds("a batch is gone in both regions", audit.VerdictGap, lost)
+	wait(t, "an alarm", func() bool { return d.hook.has(hub.AlarmLedger, "two", 0, false) })
+}
+
+// complete is up to where a region has a boot, counter-signed.
+func (d *drill) complete(server, node, boot string) (to uint64) {
+	d.t.Helper()
+	dir := d.export(server)
+	defer os.RemoveAll(dir)
+	report, err := audit.Verify(os.DirFS(dir), d.keys)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	for _, n := range report.Nodes {
+		for _, b := range n.Boots {
+			if n.Name == node && b.Boot == boot && b.Complete {
+				to = b.To
+			}
+		}
+	}
+	return to
+}
+
+// without removes the batches of a boot's archive that hold any of the records.
+func (d *drill) without(dir string, gone audit.Range) {
+	d.t.Helper()
+	for _, file := range stores(d.t, dir, "*.batch") {
+		var has audit.Range
+		if _, err := fmt.Sscanf(filepath.Base(file), "%020d-%020d.batch", &has.From, &has.To); err != nil {
+			d.t.Fatal(err)
+		}
+		if has.From > gone.To || has.To < gone.From {
+			continue
+		}
+		if err := os.Remove(file); err != nil {
+			d.t.Fatal(err)
+		}
+		d.t.Logf("%s removed", file[strings.Index(file, "hubs")+5:])
+	}
+}
+
+// The disk of a node is full: on_log_failure answers, the first record after there
+// is room again counts those answers, and nothing else is lost or doubled.
+func TestFullDiskIsCounted(t *testing.T) {
+	t.Parallel()
+	d := newDrill(t)
+	// Only the journal's folder is small; it is the first that is there.
+	if err := d.Enrol(d.ctx, "small", "eu", nil); err != nil {
+		t.Fatal(err)
+	}
+	dir := d.journal("small")
+	if err := mountTmpfs(dir, "160m"); err != nil {
+		t.Skipf("no small file system: %v", err)
+	}
+	t.Cleanup(func() { unmount(dir) })
+	d.begin("small")
+	a := d.askers["small"]
+	a.start(t)
+	d.goesOn("small", 20)
+	ballast := filepath.Join(dir, "ballast")
+	for range rounds(2, 6) {
+		_, before := a.known()
+		if err := fill(ballast); err != nil {
+			t.Fatal(err)
+		}
+		a.pad.Store(200 << 10) // the segment that there is gets full
+		wait(t, "answers without a record", func() bool { _, n := a.known(); return n >= before+20 })
+		a.pad.Store(0)
+		if err := os.Remove(ballast); err != nil {
+			t.Fatal(err)
+		}
+		d.whole("disk full")
+	}
+	_, without := a.known()
+	if a.allowed > 0 {
+		t.Errorf("%d answers without a record permit", a.allowed)
+	}
+	t.Logf("%d answers had no record, and are counted", without)
+}
+
+// fill takes all room that there is.
+func fill(file string) error {
+	f, err := os.Create(file)
+	if err != nil {
+		return err
+	}
+	for err == nil {
+		_, err = f.Write(make([]byte, 64<<10))
+	}
+	if errors.Is(err, syscall.ENOSPC) {
+		err = nil
+	}
+	return errors.Join(err, f.Close())
 }

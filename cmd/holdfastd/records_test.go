@@ -107,12 +107,18 @@ func newDrill(t *testing.T) *drill {
 	return d
 }
 
-// join enrols a node and starts it; what it ships goes through links.
+// join enrols a node and starts it.
 func (d *drill) join(node, home string) {
 	d.t.Helper()
 	if err := d.Enrol(d.ctx, node, home, nil); err != nil {
 		d.t.Fatal(err)
 	}
+	d.begin(node)
+}
+
+// begin starts a node for the first time; what it ships goes through links.
+func (d *drill) begin(node string) {
+	d.t.Helper()
 	links := d.through(filepath.Join(d.Node(node), "edge.yaml"), d.Servers)
 	if node == "two" {
 		d.second = links
@@ -174,8 +180,8 @@ type asker struct {
 	node string
 	url  atomic.Pointer[string]
 	end  func()
-	pad  int  // bytes that each question has more, never the same
-	gone bool // the node is, for ever
+	pad  atomic.Int64 // bytes that each question has more, never the same
+	gone bool         // the node is, for ever
 
 	mu        sync.Mutex // guards what follows
 	questions map[string]fate
@@ -218,7 +224,7 @@ func (a *asker) ask(ctx context.Context, self int) {
 		a.questions[id] = open
 		a.mu.Unlock()
 		// One that was asked is waited for: it may be recorded.
-		answer, err := c.Decide(context.Background(), policy.PointCustom, []byte(`{"id":"`+id+`","document":{"user":"ada","pad":"`+padding(a.pad)+`"}}`))
+		answer, err := c.Decide(context.Background(), policy.PointCustom, []byte(`{"id":"`+id+`","document":{"user":"ada","pad":"`+padding(int(a.pad.Load()))+`"}}`))
 		if err == nil {
 			a.heard(id, &last, answer)
 		}
@@ -248,7 +254,8 @@ func (a *asker) heard(id string, last *policy.Answer, answer policy.Answer) {
 		}
 		return
 	}
-	if answer.Boot < last.Boot || answer.Boot == last.Boot && answer.Seq <= last.Seq {
+	was, _, _ := strings.Cut(last.Boot, "-") // the counter
+	if answer.Boot < was || answer.Boot == last.Boot && answer.Seq <= last.Seq {
 		a.disorder = fmt.Errorf("record %s/%d was answered after %s/%d", answer.Boot, answer.Seq, last.Boot, last.Seq)
 	}
 	a.questions[id] = recorded
@@ -277,6 +284,26 @@ func (d *drill) whole(after string) {
 	d.t.Helper()
 	d.goOn()
 	d.holds(after, audit.VerdictComplete, nil)
+	for _, s := range d.Servers {
+		for _, name := range d.evidence(s.Name) {
+			if !strings.HasPrefix(name, "damaged-") {
+				d.t.Errorf("%s: %s has evidence: %s", after, s.Name, name)
+			}
+		}
+	}
+}
+
+// evidence lists what a server's ledger refused.
+func (d *drill) evidence(server string) (names []string) {
+	d.t.Helper()
+	entries, err := os.ReadDir(filepath.Join(assembly.LedgerDir(d.data(server)), "evidence"))
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names
 }
 
 // goOn waits until every node that there is has gone on answering.

@@ -148,10 +148,10 @@ func (l *Ledger) bridges(s *bootState, b *audit.Batch, how route) bool {
 	return false
 }
 
-// hole is the hole that a batch can fill from its beginning on.
+// hole is the hole that a batch can fill from its beginning on, or up to its end.
 func (s *bootState) hole(b *audit.Batch) *audit.Range {
 	for _, h := range s.holes {
-		if b.First <= h.From && h.From <= b.Last() {
+		if b.First <= h.From && h.From <= b.Last() || b.First <= h.To && h.To <= b.Last() {
 			return &h
 		}
 	}
@@ -161,7 +161,8 @@ func (s *bootState) hole(b *audit.Batch) *audit.Range {
 // fill archives what a batch has of a hole. What it has of the batches behind
 // the hole must be what they have.
 func (l *Ledger) fill(key bootKey, s *bootState, b *audit.Batch, h audit.Range) error {
-	if h.From > 1 {
+	from := max(b.First, h.From)
+	if from == h.From && h.From > 1 {
 		if root, ok := l.rootAt(key, s, h.From-1); ok && root != rootWithin(b, h.From-1) {
 			return refuse(fork, "records before %d are not those which the node signed before", h.From)
 		}
@@ -174,8 +175,11 @@ func (l *Ledger) fill(key bootKey, s *bootState, b *audit.Batch, h audit.Range) 
 		if err == nil && next != rootWithin(b, h.To) {
 			return refuse(fork, "records up to %d are not those which the node signed before", h.To)
 		}
+		if err != nil && from > h.From { // nothing proves that it continues what is here
+			return nil
+		}
 	}
-	if err := l.store(tail(b, h.From), nil); err != nil {
+	if err := l.store(tail(b, from), nil); err != nil {
 		return err
 	}
 	if err := syncDir(l.archive.boot(key.node, key.boot)); err != nil {
@@ -187,15 +191,18 @@ func (l *Ledger) fill(key bootKey, s *bootState, b *audit.Batch, h audit.Range) 
 			return err
 		}
 	}
-	l.cfg.Log.Info("hole filled", "node", key.node, "boot", key.boot, "from", h.From, "to", min(h.To, b.Last()))
+	l.cfg.Log.Info("hole filled", "node", key.node, "boot", key.boot, "from", from, "to", min(h.To, b.Last()))
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	i := slices.Index(s.holes, h)
-	if b.Last() >= h.To {
-		s.holes = slices.Delete(slices.Clone(s.holes), i, i+1)
-	} else {
-		s.holes = slices.Clone(s.holes)
+	s.holes = slices.Clone(s.holes)
+	switch {
+	case from > h.From:
+		s.holes[i].To = from - 1
+	case b.Last() < h.To:
 		s.holes[i].From = b.Last() + 1
+	default:
+		s.holes = slices.Delete(s.holes, i, i+1)
 	}
 	s.tried = false
 	if !s.lacks() {

@@ -180,19 +180,28 @@ func (l *Ledger) fetch(ctx context.Context, key bootKey) {
 	s := l.state(key)
 	for ctx.Err() == nil {
 		l.mu.Lock()
-		lacks, from := s.lacks(), s.head.size+1
-		if len(s.holes) > 0 {
-			from = s.holes[0].From
-		}
+		missing := s.missing()
+		lacks := s.lacks()
 		l.mu.Unlock()
 		if !lacks {
 			return
 		}
-		if !l.fetchFrom(ctx, key, s, from) {
-			l.giveUp(ctx, key, s, from)
+		if !l.fetchAny(ctx, key, s, missing) {
+			l.giveUp(ctx, key, s, missing[0].From)
 			return
 		}
 	}
+}
+
+// fetchAny gets some of what is missing, each range from its beginning on or, when
+// nobody has that, its end; false when nobody has any of it.
+func (l *Ledger) fetchAny(ctx context.Context, key bootKey, s *bootState, missing []audit.Range) bool {
+	for _, r := range missing {
+		if l.fetchFrom(ctx, key, s, r.From) || r.To > r.From && l.fetchFrom(ctx, key, s, r.To) {
+			return true
+		}
+	}
+	return false
 }
 
 // fetchFrom gets record from and what follows it; false when nobody has it.

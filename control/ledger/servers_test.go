@@ -294,6 +294,35 @@ func TestDamagedArchiveIsRepairedFromPeers(t *testing.T) {
 }
 
 // Nobody has what is gone: the ranges are named, and what comes after goes on.
+// What only one of several servers has of a hole is fetched from it, also when
+// nobody has the hole's beginning, or an earlier hole.
+func TestLossIsOnlyWhatNobodyHas(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	a := newAuthor(t, p.keys, "e1")
+	other, _ := p.startServer(1, leads)
+	l, _ := p.startServer(0, follows)
+	for n := 1; n <= 80; n += 10 {
+		p.ship(a.node, a.boot, a.frame(n, n+9))
+	}
+	p.cosigned(other, a, 80)
+	p.cosigned(l, a, 80)
+	p.purge(a)
+	for server, lost := range [][]span{{{11, 20}, {21, 30}, {31, 40}, {61, 70}}, {{11, 20}}} {
+		for _, s := range lost {
+			must(t, os.Remove(filepath.Join(p.dirs[server], nodesDir, a.node, a.boot, s.file())))
+		}
+	}
+	other.Scrub(t.Context(), 0)
+	l.Scrub(t.Context(), 0)
+	until(t, "named", func() bool {
+		return l.Status().Boots[0].String() == "complete to 10; missing [[11,20]], which no server has; after 80 unknown"
+	})
+	if r := p.report(); r.Verdict != audit.VerdictGap || fmt.Sprint(r.Nodes[0].Boots[0].Gaps) != "[[11,20]]" {
+		t.Fatalf("%+v", r)
+	}
+}
+
 func TestLossIsNamedAndDoesNotStopTheBoot(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
