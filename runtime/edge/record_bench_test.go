@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -15,7 +16,11 @@ import (
 // does: with nothing to mask, with masks that meet nothing, with three that do,
 // and for a request that repeats no declaration or is itself repeated.
 func BenchmarkRecord(b *testing.B) {
-	declaration := `{"type":"object","properties":{` + strings.Repeat(`"amount":{"type":"integer","description":"how much is paid"},`, 9) + `"iban":{"type":"string"}}}`
+	declaration := `{"type":"object","properties":{`
+	for i := range 9 {
+		declaration += fmt.Sprintf(`"amount%d":{"type":"integer","description":"how much is paid"},`, i)
+	}
+	declaration += `"iban":{"type":"string"}}}`
 	body := func(n int) string {
 		return `{"id":"r-1","subject":{"type":"agent","id":"agent-7","properties":{"role":"finance"}},"action":{"name":"tools/call"},` +
 			`"resource":{"type":"tool","id":"pay","properties":{"declaration":` + declaration + `}},` +

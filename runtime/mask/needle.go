@@ -75,6 +75,9 @@ func (n *needles) add(s string, by *step) {
 	}
 	for _, form := range escaped(s) {
 		n.keep(form, s, by)
+		if strings.IndexByte(form, '\\') < 0 {
+			continue
+		}
 		for _, twice := range escaped(form) { // of JSON in a text, in JSON or in a URL
 			n.keep(twice, s, by)
 		}
@@ -111,16 +114,19 @@ func escaped(s string) (forms []string) {
 			forms = append(forms, form)
 		}
 	}
-	if b, err := json.Marshal(s); err == nil {
-		take(string(b[1 : len(b)-1]))
+	if strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' || strings.ContainsRune("\"\\<>&", r) }) {
+		if b, err := json.Marshal(s); err == nil {
+			take(string(b[1 : len(b)-1]))
+		}
+		quoted := strconv.Quote(s)
+		take(quoted[1 : len(quoted)-1])
+		var out strings.Builder
+		enc := json.NewEncoder(&out)
+		enc.SetEscapeHTML(false)
+		if enc.Encode(s) == nil {
+			take(strings.Trim(out.String(), "\n")[1 : out.Len()-2])
+		}
 	}
-	var out strings.Builder
-	enc := json.NewEncoder(&out)
-	enc.SetEscapeHTML(false)
-	if enc.Encode(s) == nil {
-		take(strings.Trim(out.String(), "\n")[1 : out.Len()-2])
-	}
-	take(strconv.Quote(s)[1 : len(strconv.Quote(s))-1])
 	take(url.QueryEscape(s))
 	take(url.PathEscape(s))
 	return forms
