@@ -49,6 +49,7 @@ func newPowerless(t *testing.T, seed uint64) *powerless {
 // run opens the journal and appends and trims until the power is gone.
 func (p *powerless) run() {
 	p.cfg.FS = p.fs
+	callers, trims := 1+p.rng.IntN(3), p.rng.IntN(3) == 0 // the disk goes on with the same numbers
 	j, err := Open(p.cfg)
 	if err != nil {
 		if !p.fs.dead {
@@ -57,10 +58,9 @@ func (p *powerless) run() {
 		return
 	}
 	var wg sync.WaitGroup
-	for caller := range 1 + p.rng.IntN(3) {
+	for caller := range callers {
 		wg.Go(func() { p.append(j, caller) })
 	}
-	trims := p.rng.IntN(3) == 0
 	for j.Poisoned() == nil {
 		changed := j.Changed()
 		if trims {
