@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/holdfast-policy/holdfast/sdk/audit"
 	"github.com/holdfast-policy/holdfast/sdk/policy"
 )
 
@@ -23,7 +24,7 @@ func TestClockJumps(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t)
-			b.cfg.CheckpointInterval, b.cfg.IdleInterval, b.cfg.window = time.Millisecond, 2*time.Millisecond, 1
+			b.cfg.CheckpointInterval, b.cfg.window = time.Millisecond, 1
 			lock := make(chan struct{}, 1)
 			b.cfg.Now = func() time.Time {
 				lock <- struct{}{}
@@ -33,11 +34,25 @@ func TestClockJumps(t *testing.T) {
 			for range 3 {
 				j := b.open()
 				refs := b.fill(j, 50)
-				for j.unsigned() { // checkpoints come as they do
-					<-j.Changed()
+				for signed := uint64(0); signed < 51; { // checkpoints come as they do
+					changed := j.Changed()
+					msg, err := j.LastCheckpoint(j.Boot())
+					if err != nil {
+						t.Fatal(err)
+					}
+					c, err := audit.PeekCheckpoint(msg)
+					if err != nil {
+						t.Fatal(err)
+					}
+					if signed = c.Size; signed == 51 {
+						break
+					}
+					select {
+					case <-changed:
+					case <-time.After(20 * time.Second):
+						t.Fatalf("nothing was signed behind %d", signed)
+					}
 				}
-				idle := j.Changed()
-				<-idle
 				b.mustHave(j, refs)
 				b.mustComplete(j)
 				if found, err := j.Scrub(context.Background(), 0); err != nil || len(found) > 0 {

@@ -20,7 +20,6 @@ import (
 	"sync"
 	"time"
 
-
 	"github.com/holdfast-policy/holdfast/sdk/audit"
 	"github.com/holdfast-policy/holdfast/sdk/policy"
 )

@@ -135,8 +135,12 @@ func (j *Journal) watchSpace() {
 				j.out.full.Store(false)
 			}
 		}
-		if s.Level = j.level(s, told); s.Level != told {
-			told = s.Level
+		for now := j.level(s, told); told != now; {
+			if told = min(told+1, now); told < now { // low is told of before full, however fast it filled up
+				s.Level = told
+			} else {
+				s.Level, told = now, now
+			}
 			j.cfg.Log.Warn("journal space", "level", s.Level.String(), "free", s.Free, "used", s.Used, "quota", s.Quota)
 			if j.cfg.OnSpace != nil {
 				j.cfg.OnSpace(s)

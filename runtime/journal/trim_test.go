@@ -175,6 +175,34 @@ func TestTrimmedBootsVanish(t *testing.T) {
 	}
 }
 
+// A boot whose removal was interrupted anywhere is no damage, and vanishes later.
+func TestVanishingInterrupted(t *testing.T) {
+	for n := range 12 {
+		p := newPowerless(t, uint64(n))
+		p.cfg.FS = p.fs
+		for i := range 3 {
+			j := p.open()
+			p.fill(j, 5)
+			if i == 2 {
+				if err := j.Trim(j.Boots()[0].ID, 6); err != nil {
+					t.Fatal(err)
+				}
+			}
+			j.Close()
+		}
+		p.fs.fail = failsAt("remove", "", n%4+1, errors.New("interrupted"))
+		if j, err := Open(p.cfg); err == nil {
+			j.Close()
+		}
+		p.fs.fail = nil
+		j := p.open()
+		if d := j.Report().Damage; len(d) > 0 {
+			t.Fatalf("%d: %+v", n, d[0].Damage)
+		}
+		j.Close()
+	}
+}
+
 // A trim state that is damaged or gone is damage that says which records cannot
 // be read; those that stayed still can.
 func TestDamagedTrimState(t *testing.T) {
