@@ -263,12 +263,17 @@ func TestRestoredJournalIsAFork(t *testing.T) {
 	d.whole("one: copied between two boots")
 	d.setBack("one", restore, lost)
 
-	restore = d.keep("two") // while it runs
+	two := d.Process("two")
+	err := two.Signal(syscall.SIGSTOP) // a snapshot of the disk while it runs
+	restore = d.keep("two")
+	if err := errors.Join(err, two.Signal(syscall.SIGCONT)); err != nil {
+		t.Fatal(err)
+	}
 	d.goOn()
 	d.holds("two: copied within a boot", audit.VerdictGap, lost)
 	d.setBack("two", restore, lost)
 	if ahead := admins(records(t, d.Fleet, "two"), "region_ahead_of_journal"); len(ahead) == 0 {
-		t.Error("two does not say that the regions have more of it than it has")
+		t.Error("two does not record that the regions have more of it than it has")
 	}
 }
 
