@@ -84,6 +84,7 @@ func (l *Ledger) extend(key bootKey, s *bootState, b *audit.Batch, c audit.Check
 	if fresh.First > s.head.size+1 {
 		l.mu.Lock()
 		s.holes = append(s.holes, audit.Range{From: s.head.size + 1, To: fresh.First - 1})
+		s.tried, s.stuck = false, time.Time{}
 		l.mu.Unlock()
 	}
 	l.advance(s, c, b.Checkpoint)

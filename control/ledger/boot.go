@@ -100,8 +100,11 @@ func (l *Ledger) advance(s *bootState, c audit.Checkpoint, checkpoint []byte) {
 		}
 	}
 	s.head, s.checkpoint, s.touched = head{c.Size, c.Root}, checkpoint, true
-	s.want, s.tried, s.stuck = max(s.want, c.Size), false, time.Time{}
-	if s.lacks() {
+	s.want = max(s.want, c.Size)
+	if len(s.holes) == 0 { // what comes tells nothing of holes: the node may never rest
+		s.tried, s.stuck = false, time.Time{}
+	}
+	if s.lacks() && s.stuck.IsZero() {
 		s.stuck = time.Now()
 	}
 }

@@ -323,6 +323,54 @@ func TestLossIsOnlyWhatNobodyHas(t *testing.T) {
 	}
 }
 
+// A node that never rests has its holes filled and named as another one has, and
+// its records counter-signed meanwhile.
+func TestHolesOfABusyNode(t *testing.T) {
+	t.Parallel()
+	for name, has := range map[string]bool{"another server has it": true, "nobody has it": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := newPlace(t)
+			a := newAuthor(t, p.keys, "e1")
+			other, _ := p.startServer(1, follows)
+			l, stop := p.startServer(0, leads)
+			for n := 1; n <= 50; n += 10 {
+				p.ship(a.node, a.boot, a.frame(n, n+9))
+			}
+			p.cosigned(l, a, 50)
+			p.cosigned(other, a, 50)
+			p.purge(a)
+			stop()
+			lost := p.dirs
+			if has {
+				lost = p.dirs[:1]
+			}
+			for _, dir := range lost[:min(len(lost), 2)] {
+				must(t, os.Remove(filepath.Join(dir, nodesDir, a.node, a.boot, span{21, 30}.file())))
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			var shipping sync.WaitGroup
+			shipping.Go(func() {
+				for n := 51; ctx.Err() == nil; n++ {
+					p.ship(a.node, a.boot, a.frame(n, n))
+					time.Sleep(20 * time.Millisecond) // the pace of the node
+				}
+			})
+			defer shipping.Wait()
+			defer cancel()
+			l, _ = p.startServer(0, leads)
+			want := "[]"
+			if !has {
+				want = "[[21,30]]"
+			}
+			until(t, "signed and named", func() bool {
+				b := l.Status().Boots[0]
+				return b.Cosigned >= 250 && fmt.Sprint(b.Missing) == want
+			})
+		})
+	}
+}
+
 func TestLossIsNamedAndDoesNotStopTheBoot(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)

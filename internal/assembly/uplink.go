@@ -154,8 +154,7 @@ func (u *uplink) newShipper(node *edge.Node) (*ship.Shipper, error) {
 	cfg := ship.Config{
 		Node: u.cfg.Node, Key: key, Journal: running{node}, Log: u.cfg.Log,
 		OnEvidence: func(e ship.Evidence) {
-			node.Record(&audit.AdminRecord{Event: "region_ahead_of_journal", Count: e.RegionLast - e.JournalLast,
-				Text: fmt.Sprintf("region %s holds boot %s up to %d, the journal up to %d", e.Region, e.Boot, e.RegionLast, e.JournalLast)})
+			node.RegionAhead(fmt.Sprintf("region %s holds boot %s up to %d, the journal up to %d", e.Region, e.Boot, e.RegionLast, e.JournalLast), e.RegionLast-e.JournalLast)
 		},
 	}
 	for _, r := range u.cfg.Regions {

@@ -57,6 +57,13 @@ func (n *Node) damageFound(d *journal.Damage) {
 		Detail: map[string]any{"boot": d.Boot, "file": d.File, "offset": int64(d.Offset), "from": int64(d.From), "to": int64(d.To)}}})
 }
 
+// RegionAhead tells that a region has more of a boot than the journal, by so many
+// records: the journal was set back, or somebody else writes in the node's name.
+func (n *Node) RegionAhead(text string, records uint64) {
+	const kind = "region_ahead_of_journal"
+	n.notify(notice{kind, text, &audit.AdminRecord{Event: kind, Text: text, Count: records}})
+}
+
 // lastHeartbeat is the digest of the envelope of the last heartbeat that counted.
 func (n *Node) lastHeartbeat() (d wire.Digest) {
 	if heard := n.heard.Load(); heard != nil {
