@@ -129,6 +129,11 @@ func TestEraseInAFleet(t *testing.T) {
 	said(t, 0, "ledger", "release-hold", held.Digest, "--reason", "over", "--dir", dir)
 	said(t, 1, "ledger", "erase", "--dir", dir, "--subject", "user:nobody", "--reason", "x", "--yes")
 	said(t, 1, "ledger", "erase", "--dir", dir, "--subject", "user:ada", "--reason", "x", "--yes", "--key", l.PrivateKey("kill"))
+	r, _ := verify("eu")
+	ahead := fmt.Sprintf("%s/%s/1-999", r.Nodes[0].Name, r.Nodes[0].Boots[0].Boot)
+	if _, why := said(t, 1, "ledger", "erase", "--dir", dir, "--record", ahead, "--reason", "x", "--yes"); !strings.Contains(why, "nothing is erased") {
+		t.Errorf("records that are to come: %s", why)
+	}
 
 	if out, _ := said(t, 0, "ledger", "erase", "--dir", dir, "--subject", "user:ada", "--reason", "Art. 17"); !strings.Contains(out, "20 records would be erased") {
 		t.Errorf("shown: %s", out)
