@@ -129,6 +129,11 @@ func TestEraseInAFleet(t *testing.T) {
 	said(t, 0, "ledger", "release-hold", held.Digest, "--reason", "over", "--dir", dir)
 	said(t, 1, "ledger", "erase", "--dir", dir, "--subject", "user:nobody", "--reason", "x", "--yes")
 	said(t, 1, "ledger", "erase", "--dir", dir, "--subject", "user:ada", "--reason", "x", "--yes", "--key", l.PrivateKey("kill"))
+	r, _ := verify("eu")
+	ahead := fmt.Sprintf("%s/%s/1-999", r.Nodes[0].Name, r.Nodes[0].Boots[0].Boot)
+	if _, why := said(t, 1, "ledger", "erase", "--dir", dir, "--record", ahead, "--reason", "x", "--yes"); !strings.Contains(why, "nothing is erased") {
+		t.Errorf("records that are to come: %s", why)
+	}
 
 	if out, _ := said(t, 0, "ledger", "erase", "--dir", dir, "--subject", "user:ada", "--reason", "Art. 17"); !strings.Contains(out, "20 records would be erased") {
 		t.Errorf("shown: %s", out)
@@ -162,9 +167,25 @@ func TestEraseInAFleet(t *testing.T) {
 	if text, _ := said(t, 1, "ledger", "verify", out, "--keys", l.PublicKeys()); !strings.Contains(text, "parts missing") {
 		t.Errorf("without the trust root: %s", text)
 	}
-	if text, _ := said(t, 0, "ledger", "verify", out, "--keys", l.PublicKeys(), "--root", l.TrustRoot()); !strings.Contains(text, "parts erased") {
+	if text, _ := said(t, 0, "ledger", "verify", out, "--keys", l.PublicKeys(), "--root", l.TrustRoot()); !strings.Contains(text, "parts erased") || !strings.Contains(text, "erased by order "+erased.Documents[0]) {
 		t.Errorf("with the trust root: %s", text)
 	}
+	if text, _ := said(t, 0, "ledger", "replay", out, "--dir", dir); !strings.Contains(text, "replay: equal, but for 20 of 40 decisions") {
+		t.Errorf("replayed: %s", text)
+	}
+	said(t, 1, "ledger", "replay", out, "--keys", l.PublicKeys(), "--packages", l.Published())
+	file := filepath.Join(t.TempDir(), "records")
+	said(t, 1, "ledger", "export", "--format", "jsonl-opa", "--from", out, "--keys", l.PublicKeys(), file+".1")
+	said(t, 0, "ledger", "export", "--format", "jsonl-opa", "--from", out, "--keys", l.PublicKeys(), "--root", l.TrustRoot(), file+".2")
+	said(t, 0, "ledger", "export", "--format", "jsonl-opa", "--dir", dir, file+".3")
+
+	said(t, 1, "region", "retire", "mars", "--reason", "far", "--dir", dir)
+	said(t, 0, "region", "retire", "us", "--reason", "closed", "--dir", dir)
+	until("us retired", func() bool {
+		text, _ := said(t, 0, "ledger", "query", "--dir", dir, "--kind", "admin")
+		return strings.Contains(text, "region_retired us: closed")
+	})
+	said(t, 1, "region", "retire", "us", "--reason", "closed", "--dir", dir)
 }
 
 // holding lists the files of a folder that hold the text, as they are or

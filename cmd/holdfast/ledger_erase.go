@@ -124,7 +124,8 @@ func eraseCommand(e *env) *cobra.Command {
 stay, so that everything is proven as before; "ledger verify" names what was erased, and by which document.
 
 Records are named exactly (--record NODE/BOOT/SEQ or NODE/BOOT/FROM-TO), or selected: by subject, request id, point, node and time, in the
-ledger of the fleet in --dir or in the export or ledger in --from. What was selected is shown, and signed record by record, when it is
+ledger of the fleet in --dir or in the export or ledger in --from. What is named but not there is refused: an erasure holds for what comes
+after it, too. What was selected is shown, and signed record by record, when it is
 asked for with --yes. Records under a hold are not erased. One person of role data signs.
 
 ` + whatStays,
@@ -263,16 +264,21 @@ func (f *eraseFlags) find(ctx context.Context, folder string, selecting bool) er
 	}
 	for _, q := range queries {
 		var stats index.Stats
+		var there uint64
 		for h, err := range x.Find(ctx, q, &stats, nil) {
 			if err != nil {
 				return err
 			}
+			there++
 			if parts := h.Record.Parts(); len(parts) > 0 {
 				f.seen = append(f.seen, h)
 			}
 		}
 		if len(stats.Damaged) > 0 {
 			return checkFailed("what some batches hold is not known, so that records could be left out: %s", strings.Join(stats.Damaged, "; "))
+		}
+		if named := q.Seqs.To - q.Seqs.From + 1; !selecting && there != named {
+			return checkFailed("of the records %s of %s/%s, %d are not in %s: nothing is erased", q.Seqs, q.Node, q.Boot, named-there, folder)
 		}
 	}
 	if selecting {
@@ -492,7 +498,7 @@ func (e *env) printErased(f *eraseFlags, out *erasedJSON) error {
 		p.line("erasure %s", d)
 	}
 	for _, r := range out.Regions {
-		p.line("region %s: %s %s", r.Region, r.State, r.Why)
+		p.line("%s", strings.TrimRight(fmt.Sprintf("region %s: %s %s", r.Region, r.State, r.Why), " "))
 	}
 	if out.Regions == nil {
 		p.line("the regions have it; each server carries it out. \"ledger verify\" of an export shows what it erased.")

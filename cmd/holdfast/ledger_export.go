@@ -20,7 +20,7 @@ type exportFlags struct {
 	dir, config, hub, from     string
 	region, node, tenant, keys string
 	format                     string
-	witnesses                  []string
+	witnesses, roots           []string
 	asJSON                     bool
 }
 
@@ -78,6 +78,7 @@ export is not complete: the file has what is proven of it.`,
 	c.Flags().StringVar(&f.format, "format", "", "write a file for other tools: "+formats.Names)
 	c.Flags().StringVar(&f.from, "from", "", "with --format: folder of an export")
 	c.Flags().StringVar(&f.keys, "keys", "", "with --format: file with the public keys (default: those of --dir)")
+	c.Flags().StringArrayVar(&f.roots, "root", nil, "with --format: trust root that vouches for erasures (default: that of --dir)")
 	outputFlag(c, &f.asJSON)
 	return c
 }
@@ -90,8 +91,8 @@ func (f *exportFlags) validate() error {
 		return errors.New("--region and --node exclude one another, and go with --dir")
 	case (f.tenant != "" || len(f.witnesses) > 0) && f.hub == "":
 		return errors.New("--tenant and --witness go with --hub")
-	case f.format == "" && f.from+f.keys != "":
-		return errors.New("--from and --keys go with --format")
+	case f.format == "" && (f.from+f.keys != "" || len(f.roots) > 0):
+		return errors.New("--from, --keys and --root go with --format")
 	}
 	return nil
 }
@@ -111,6 +112,9 @@ func (f *exportFlags) export(dir string) error {
 func (e *env) exportFile(ctx context.Context, path string, f *exportFlags) (err error) {
 	keys, err := publicKeys(f.keys, f.dir)
 	if err != nil {
+		return err
+	}
+	if err := believe(keys, f.roots, f.dir); err != nil {
 		return err
 	}
 	folder := f.from

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -181,6 +182,9 @@ records it. Two persons sign, of role data or of role root. It is not taken back
 		Example: "  holdfast region retire us --reason \"site closed\" --key data.key --key data-2.key --dir ./fleet",
 		RunE: func(c *cobra.Command, args []string) error {
 			keys, err := f.signers("data", "data-2")
+			if err == nil && f.file == "" {
+				err = f.checkRegion(c.Context(), args[0])
+			}
 			if err != nil {
 				return err
 			}
@@ -194,9 +198,43 @@ records it. Two persons sign, of role data or of role root. It is not taken back
 	return c
 }
 
+// checkRegion refuses to retire a region that the trust root does not name, or
+// that is retired: neither document could be taken back.
+func (f *dataFlags) checkRegion(ctx context.Context, region string) error {
+	admin, err := f.which.admin(ctx)
+	if err != nil {
+		return err
+	}
+	defer admin.Close()
+	state, err := admin.Read(ctx)
+	if err != nil {
+		return &exitError{code: exitCheck, err: err}
+	}
+	var named []string
+	for _, k := range state.Fleet.Root().Keys {
+		if k.Role == bundle.RoleHeartbeat {
+			named = append(named, k.Person)
+		}
+	}
+	for _, r := range state.Fleet.Retired() {
+		if r.Region == region {
+			return checkFailed("region %s is retired already, by %s", region, r.Digest.Hex())
+		}
+	}
+	if !slices.Contains(named, region) {
+		return checkFailed("the trust root names no region %q; it names %q", region, named)
+	}
+	return nil
+}
+
 // believe has verification believe the erasures that the trust roots in files
-// open; of a fleet's folder also its own.
-func believe(keys *audit.Keys, files []string) error {
+// open; where none is given, that of the fleet's folder, if there is one.
+func believe(keys *audit.Keys, files []string, fleet string) error {
+	if own := (assembly.Layout{Dir: fleet}).TrustRoot(); len(files) == 0 && fleet != "" {
+		if _, err := os.Stat(own); err == nil {
+			files = []string{own}
+		}
+	}
 	var roots []*bundle.TrustRoot
 	for _, path := range files {
 		env, err := os.ReadFile(path)

@@ -29,11 +29,11 @@ type proveFlags struct {
 func proveCommand(e *env) *cobra.Command {
 	var f proveFlags
 	c := &cobra.Command{
-		Use:   "prove NODE BOOT SEQ | --answer FILE | --check PROOF",
+		Use:   "prove NODE/BOOT/SEQ | --answer FILE | --check PROOF",
 		Short: "Prove that one record is in the ledger, or check such a proof",
 		Long: `Prove that a record is in the tree that its node signed, and show it.
 
-The record is named by node, boot and seq, or by --answer: the JSON of an answer
+The record is named by node, boot and seq, in one word or three, or by --answer: the JSON of an answer
 as a node gave it. Then the record must also be the one whose leaf the answer
 states, and say what the answer says. It is looked for in --from, the folder of an
 export or of a region's ledger, or in the fleet of --dir: in the ledger of
@@ -47,13 +47,13 @@ counter-signed, if there is one, and else under one of the node alone. --out sav
 it for somebody else, who checks it offline with --check and the public keys.
 
 Exit code 0: proven; 1: it is not there, or is not what the answer says.`,
-		Example: "  holdfast ledger prove --dir ./fleet edge-1 00000001-9f86d081884c7d65 12\n  holdfast ledger prove --dir ./fleet --answer answer.json --out 12.proof\n  holdfast ledger prove --check 12.proof --keys public.keys --answer answer.json",
+		Example: "  holdfast ledger prove --dir ./fleet edge-1/00000001-9f86d081884c7d65/12\n  holdfast ledger prove --dir ./fleet --answer answer.json --out 12.proof\n  holdfast ledger prove --check 12.proof --keys public.keys --answer answer.json",
 		Args: func(_ *cobra.Command, args []string) error {
 			switch {
-			case f.check != "" && len(args) == 0, f.check == "" && f.answer != "" && len(args) == 0, f.check == "" && f.answer == "" && len(args) == 3:
+			case f.check != "" && len(args) == 0, f.check == "" && f.answer != "" && len(args) == 0, f.check == "" && f.answer == "" && (len(args) == 1 || len(args) == 3):
 				return nil
 			}
-			return errors.New("name the record by NODE BOOT SEQ or by --answer, or a proof by --check")
+			return errNoName
 		},
 		RunE: func(_ *cobra.Command, args []string) error { return e.prove(args, &f) },
 	}
@@ -67,6 +67,8 @@ Exit code 0: proven; 1: it is not there, or is not what the answer says.`,
 	outputFlag(c, &f.asJSON)
 	return c
 }
+
+var errNoName = errors.New("name the record by NODE/BOOT/SEQ or by --answer, or a proof by --check")
 
 // maxAnswer bounds the JSON of an answer; a decision is smaller than a record.
 const maxAnswer = audit.MaxEntryBytes
@@ -126,6 +128,9 @@ func (e *env) readAnswer(path string) (*policy.Answer, error) {
 	if err := json.Unmarshal(text, &a); err != nil {
 		return nil, fmt.Errorf("%s is not an answer of a node: %w", path, err)
 	}
+	if a.Node == "" {
+		return nil, fmt.Errorf("%s is not an answer of a node: it names none", path)
+	}
 	if !a.Recorded {
 		return nil, checkFailed("the answer says itself that it was not recorded")
 	}
@@ -150,10 +155,18 @@ func makeProof(args []string, f *proveFlags, keys *audit.Keys, answer *policy.An
 	var err error
 	if answer != nil {
 		node, boot, seq = answer.Node, answer.Boot, answer.Seq
-	} else if node, boot = args[0], args[1]; true {
-		if seq, err = strconv.ParseUint(args[2], 10, 63); err != nil {
-			return nil, fmt.Errorf("SEQ: %w", err)
+	} else {
+		name := args
+		if len(args) == 1 {
+			name = strings.Split(args[0], "/")
 		}
+		if len(name) != 3 {
+			return nil, errNoName
+		}
+		if seq, err = strconv.ParseUint(name[2], 10, 63); err != nil {
+			return nil, fmt.Errorf("SEQ: %.80q is not a number", name[2])
+		}
+		node, boot = name[0], name[1]
 	}
 	if _, _, err := audit.ParseBootID(boot); err != nil || !audit.ValidName(node) {
 		return nil, fmt.Errorf("no record has the name %.80q %.80q", node, boot)

@@ -22,7 +22,7 @@ import (
 // replayFlags are what a replay is asked.
 type replayFlags struct {
 	keys, fleet, candidate, list string
-	packages                     []string
+	packages, roots              []string
 	asJSON                       bool
 }
 
@@ -54,6 +54,9 @@ obligations and value. What would change is listed in --list as JSON lines, and
 counted by point, by what becomes of the verdict, and by reason code. Kills and
 stale answers are left out: they are not the policies'.
 
+The export is verified as "ledger verify" does it: parts that were erased are damage
+unless a --root vouches for who erased them; with --dir, that of the fleet does.
+
 Packages are looked for in each --packages folder, its "packages" and its
 "releases"; with --dir in the folder of a fleet. Exit code 0: all the same; 1:
 something differs, is unknown, or the export is not complete.`,
@@ -63,6 +66,7 @@ something differs, is unknown, or the export is not complete.`,
 	}
 	c.Flags().StringVar(&f.keys, "keys", "", "file with the public keys of nodes and regions (default: those of --dir)")
 	c.Flags().StringSliceVar(&f.packages, "packages", nil, "folder with releases (*.dsse) and packages (*.hfp); may be repeated")
+	c.Flags().StringArrayVar(&f.roots, "root", nil, "trust root that vouches for erasures (default: that of --dir)")
 	c.Flags().StringVar(&f.fleet, "dir", "", "folder of the fleet")
 	c.Flags().StringVar(&f.candidate, "candidate", "", "release or draft to decide with instead")
 	c.Flags().StringVar(&f.list, "list", "", "file for every decision that differs, as JSON lines; - is standard output")
@@ -83,7 +87,7 @@ func (e *env) replay(ctx context.Context, dir string, f *replayFlags) error {
 	if err != nil {
 		return err
 	}
-	if err := exportFolder(dir); err != nil {
+	if err := errors.Join(exportFolder(dir), believe(keys, f.roots, f.fleet)); err != nil {
 		return err
 	}
 	cfg, list, err := e.replayConfig(f)
@@ -187,11 +191,16 @@ func printReplay(e *env, out *replayed) error {
 	for _, problem := range r.Problems {
 		p.line("%s %s", p.red("!"), problem)
 	}
-	verdict := p.green("equal")
-	if !r.Equal() {
-		verdict = p.red("not equal")
+	switch left := r.Masked + r.Erased; {
+	case !r.Equal():
+		p.line("replay: %s", p.red("not equal"))
+	case left == 0:
+		p.line("replay: %s", p.green("equal"))
+	case left == r.Decisions:
+		p.line("replay: no decision could be made again")
+	default:
+		p.line("replay: %s, but for %d of %d decisions, which could not be made again", p.green("equal"), left, r.Decisions)
 	}
-	p.line("replay: %s", verdict)
 	return p.err
 }
 

@@ -55,9 +55,16 @@ func show(node, boot string, r *audit.Record, leaf []byte) *shown {
 	case r.Activation != nil:
 		s.Text = fmt.Sprintf("release %s of epoch %d in force, %d modules", r.Activation.Release, r.Activation.Epoch, len(r.Activation.Modules))
 	case r.Boot != nil:
-		s.Text = "boot after " + r.Boot.Previous
+		s.Text = "the first boot"
+		if r.Boot.Previous != "" {
+			s.Text = "boot after " + r.Boot.Previous
+		}
 	case r.Admin != nil:
-		s.Text = strings.TrimRight(r.Admin.Event+": "+r.Admin.Text, ": ")
+		event := r.Admin.Event
+		if region, ok := r.Admin.Detail["region"].(string); ok {
+			event += " " + region
+		}
+		s.Text = strings.TrimRight(event+": "+r.Admin.Text, ": ")
 	case r.Result != nil:
 		s.Text = strings.TrimRight(fmt.Sprintf("result of record %d: %s", r.Result.Seq, r.Result.Finish), ": ")
 	}

@@ -36,14 +36,14 @@ region, or with an answer's (node, boot, seq, leaf).
 Parts that are not there are damage, unless they were erased: by a document in the
 export whose signer a --root names. Deleted because they were old are those that a
 statement signed by the region says.`,
-		Example: "  holdfast ledger verify ./evidence --keys ./fleet/public.keys",
+		Example: "  holdfast ledger verify ./evidence --keys ./fleet/public.keys --root ./fleet/trust-root.dsse",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			keys, err := publicKeys(keysFile, "")
 			if err != nil {
 				return err
 			}
-			if err := errors.Join(exportFolder(args[0]), believe(keys, roots)); err != nil {
+			if err := errors.Join(exportFolder(args[0]), believe(keys, roots, "")); err != nil {
 				return err
 			}
 			report, err := verifyFolder(c.Context(), e, args[0], keys, audit.Options{})
@@ -111,6 +111,11 @@ func printReport(e *env, r *audit.Report) error {
 	}
 	for _, node := range r.Absent {
 		p.line("%s  nothing of it is in this export, although its key is known", node)
+	}
+	for _, x := range r.Explained {
+		if x.Kind == "erasure" { // the others are no reason why something is not there
+			p.line("%s", p.faint(fmt.Sprintf("erased by order %s, in %s", x.By, x.Name)))
+		}
 	}
 	for _, problem := range r.Problems {
 		p.line("%s %s: %s", p.red("!"), problem.Where, problem.Reason)

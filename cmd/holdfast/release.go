@@ -114,7 +114,13 @@ func (e *env) newRelease(file, previous, root, out, packages string, asJSON bool
 	if err := write(out, env); err != nil {
 		return err
 	}
-	return e.printRelease(out, env, nil, asJSON)
+	var trust *bundle.TrustRoot
+	if root != "" {
+		if trust, _, err = readRoot(root); err != nil {
+			return err
+		}
+	}
+	return e.printRelease(out, env, trust, asJSON)
 }
 
 // unsigned returns an error when a file holds a release that somebody has signed.

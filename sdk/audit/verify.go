@@ -161,7 +161,7 @@ func VerifyWith(ctx context.Context, fsys fs.FS, keys *Keys, options Options) (*
 	if options.Workers == 0 {
 		options.Workers = runtime.GOMAXPROCS(0)
 	}
-	v := &verifier{ctx: ctx, fsys: fsys, keys: keys, options: options, report: &Report{Nodes: []NodeReport{}, Absent: []string{}, Problems: []Problem{}}}
+	v := &verifier{ctx: ctx, fsys: fsys, keys: keys, options: options, hurt: map[string]bool{}, report: &Report{Nodes: []NodeReport{}, Absent: []string{}, Problems: []Problem{}}}
 	nodes, err := v.files()
 	if err != nil {
 		return nil, fmt.Errorf("verify: %w", err)
@@ -196,6 +196,7 @@ type verifier struct {
 	bytes, of int64
 
 	erased, swept, expired Removed // of the whole export
+	hurt                   map[string]bool
 }
 
 // progress counts a batch and tells of it.
@@ -217,8 +218,12 @@ func (v *verifier) problem(where, format string, args ...any) {
 	v.report.Problems = append(v.report.Problems, Problem{where, fmt.Sprintf(format, args...)})
 }
 
+// damaged counts a file once, for all that is wrong with it.
 func (v *verifier) damaged(where, format string, args ...any) {
-	v.report.Files.Damaged++
+	if !v.hurt[where] {
+		v.hurt[where] = true
+		v.report.Files.Damaged++
+	}
 	v.problem(where, format, args...)
 }
 

@@ -137,6 +137,12 @@ func TestVerifyFindsEveryChange(t *testing.T) {
 			want{verdict: VerdictDamaged, damaged: 1}},
 		"no manifest":    {boot1, remove(manifestName), want{verdict: VerdictDamaged, damaged: 10}},
 		"a missing note": {boot1, remove(note(boot1, 50)), want{verdict: VerdictDamaged, damaged: 1}},
+		"a flipped bit in a note": {boot1, func(t *testing.T, s story2) { // not what is listed, and malformed: one file
+			path := filepath.Join(s.dir, filepath.FromSlash(note(boot1, 50)))
+			b, _ := os.ReadFile(path)
+			b[0] ^= 4
+			os.WriteFile(path, b, 0o644)
+		}, want{verdict: VerdictDamaged, damaged: 1}},
 		"a flipped bit in a frame": {boot1, func(t *testing.T, s story2) {
 			path := filepath.Join(s.dir, filepath.FromSlash(file(boot1, 21)))
 			b, _ := os.ReadFile(path)
