@@ -221,6 +221,7 @@ func (f *Fleet) start(name, role, config string) (*Process, error) {
 		p.End(syscall.SIGKILL)
 	}
 	if p.Words == "" {
+		<-p.done // then all that it said is there
 		return nil, fmt.Errorf("%s did not start: %s", name, p.Log())
 	}
 	f.mu.Lock()
