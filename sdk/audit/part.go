@@ -229,17 +229,17 @@ func (w *Window) forget() { w.bytes, w.blobs = 0, map[BlobID][]byte{} }
 
 // keep notes a blob of length bytes if it is one that is shared.
 func (w *Window) keep(id BlobID, length int, b []byte) {
-	if _, there := w.blobs[id]; !there && w.count(length) {
+	if _, there := w.blobs[id]; !there && w.count(uint64(length)) {
 		w.blobs[id] = b
 	}
 }
 
 // count takes room for a shared blob of length bytes, if there is room.
-func (w *Window) count(length int) bool {
-	if length > MaxShared || w.bytes+length > MaxWindowBytes {
+func (w *Window) count(length uint64) bool {
+	if length > MaxShared || w.bytes+int(length) > MaxWindowBytes {
 		return false
 	}
-	w.bytes += length
+	w.bytes += int(length)
 	return true
 }
 
@@ -250,7 +250,7 @@ func (w *Window) Take(seq uint64, e Entry) {
 	gone := e.Gone
 	for _, b := range e.Blobs {
 		if len(b) == 0 && len(gone) > 0 {
-			w.count(int(gone[0]))
+			w.count(gone[0])
 			gone = gone[1:]
 			continue
 		}

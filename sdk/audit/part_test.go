@@ -109,6 +109,20 @@ func TestWindowIsBounded(t *testing.T) {
 	}
 }
 
+// Whatever length a side claims of what was erased, the window keeps its bound.
+func TestWindowIsBoundedWhateverWasErased(t *testing.T) {
+	for _, gone := range []uint64{1 << 63, 1<<64 - 1, 1 << 62} {
+		w := &Window{}
+		w.Take(1, Entry{Blobs: [][]byte{{}}, Gone: []uint64{gone}})
+		for i := range 3 * MaxWindowBytes / MaxShared {
+			w.Take(2, Entry{Blobs: [][]byte{bytes.Repeat([]byte{byte(i), byte(i >> 8)}, MaxShared/2)}})
+		}
+		if len(w.blobs) > MaxWindowBytes/MaxShared {
+			t.Errorf("%d: %d blobs of %d bytes are kept", gone, len(w.blobs), MaxShared)
+		}
+	}
+}
+
 // The leaf says nothing of an erased part to who does not have its key.
 func TestDigestNeedsItsKey(t *testing.T) {
 	one, other := PartKey(bytes.Repeat([]byte{1}, PartKeyBytes)), PartKey(bytes.Repeat([]byte{2}, PartKeyBytes))
