@@ -228,7 +228,7 @@ func (f *queryFlags) check() (func(*audit.Batch) error, error) {
 		if key == nil {
 			return fmt.Errorf("no public key for %s", audit.NodeKeyName(b.Tenant, b.Node))
 		}
-		_, _, err := b.Verify(key, nil)
+		_, _, err := b.VerifyFirst(key)
 		return err
 	}, nil
 }

@@ -200,7 +200,7 @@ func (s Sink) Head(ctx context.Context, node, boot string) (last, fence uint64, 
 		return held, fence, nil
 	}
 	if b, err := audit.DecodeBatch(a.Data); err == nil && b.Tenant == s.Tenant && b.Node == node && b.Boot == boot {
-		if _, _, err := b.Verify(s.Node, nil); err == nil {
+		if _, _, err := b.VerifyFirst(s.Node); err == nil {
 			return b.Last(), fence, nil
 		}
 	}

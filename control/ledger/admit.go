@@ -37,7 +37,7 @@ func (l *Ledger) admit(key bootKey, frame []byte, how route) error {
 }
 
 func (l *Ledger) judge(key bootKey, frame []byte, how route) error {
-	b, c, records, err := l.verify(key, frame)
+	b, c, first, err := l.verify(key, frame)
 	if err != nil {
 		return err
 	}
@@ -55,13 +55,13 @@ func (l *Ledger) judge(key bootKey, frame []byte, how route) error {
 		}
 		return nil // the records before it are asked for, and then this batch again
 	}
-	return l.extend(key, s, b, c, records, frame)
+	return l.extend(key, s, b, c, first, frame)
 }
 
 // extend archives what of a batch is beyond the head, or compares it with what
 // is there.
-func (l *Ledger) extend(key bootKey, s *bootState, b *audit.Batch, c audit.Checkpoint, records []*audit.Record, frame []byte) error {
-	if err := l.begins(key, s, b, records); err != nil {
+func (l *Ledger) extend(key bootKey, s *bootState, b *audit.Batch, c audit.Checkpoint, first *audit.Record, frame []byte) error {
+	if err := l.begins(key, s, b, first); err != nil {
 		return err
 	}
 	fresh := b
@@ -89,7 +89,7 @@ func (l *Ledger) extend(key bootKey, s *bootState, b *audit.Batch, c audit.Check
 	}
 	l.advance(s, c, b.Checkpoint)
 	if fresh.First == 1 {
-		l.follows(key, s, records[0].Boot)
+		l.follows(key, s, first.Boot)
 	}
 	if len(s.holes) > 0 {
 		l.needs(s, s.head.size)
@@ -117,11 +117,11 @@ func (l *Ledger) store(b *audit.Batch, frame []byte) error {
 }
 
 // begins checks the record that begins a boot, when it is new.
-func (l *Ledger) begins(key bootKey, s *bootState, b *audit.Batch, records []*audit.Record) error {
+func (l *Ledger) begins(key bootKey, s *bootState, b *audit.Batch, first *audit.Record) error {
 	if b.First != 1 || s.head.size > 0 {
 		return nil
 	}
-	r := records[0].Boot
+	r := first.Boot
 	if r == nil || r.Tenant != b.Tenant || r.Node != b.Node || r.Boot != b.Boot {
 		return refuse(malformed, "boot %s does not begin with its own record", b.Boot)
 	}
@@ -228,7 +228,7 @@ func (l *Ledger) adopt(key bootKey, s *bootState) error {
 		b, err := l.archive.read(key.node, key.boot, next)
 		var c audit.Checkpoint
 		if err == nil {
-			c, _, err = b.Verify(l.cfg.Keys.Node(l.cfg.Tenant, key.node), nil)
+			c, _, err = b.VerifyFirst(l.cfg.Keys.Node(l.cfg.Tenant, key.node))
 		}
 		if err == nil {
 			_, err = judge(s.head, b, c, nil)
@@ -251,8 +251,9 @@ func (l *Ledger) adopt(key bootKey, s *bootState) error {
 	return nil
 }
 
-// verify proves a message to be a batch of the boot that its subject names.
-func (l *Ledger) verify(key bootKey, frame []byte) (*audit.Batch, audit.Checkpoint, []*audit.Record, error) {
+// verify proves a message to be a batch of the boot that its subject names, and
+// returns its first record.
+func (l *Ledger) verify(key bootKey, frame []byte) (*audit.Batch, audit.Checkpoint, *audit.Record, error) {
 	var c audit.Checkpoint
 	b, err := audit.DecodeBatch(frame)
 	switch {
@@ -272,11 +273,11 @@ func (l *Ledger) verify(key bootKey, frame []byte) (*audit.Batch, audit.Checkpoi
 		l.await(key, b.Last())
 		return nil, c, nil, refuse(unknownNode, "%s", key.node)
 	}
-	c, records, err := b.Verify(verifier, nil)
+	c, first, err := b.VerifyFirst(verifier)
 	if err != nil {
 		return nil, c, nil, refuse(forged, "%v", err)
 	}
-	return b, c, records, nil
+	return b, c, first, nil
 }
 
 // syncTouched makes the names of what was archived durable, and what is then

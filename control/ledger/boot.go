@@ -212,7 +212,7 @@ func (l *Ledger) arrange(key bootKey, s *bootState, vouched head, verifier note.
 	b, err := l.archive.read(key.node, key.boot, last)
 	if err == nil {
 		var c audit.Checkpoint
-		if c, _, err = b.Verify(verifier, nil); err == nil {
+		if c, _, err = b.VerifyFirst(verifier); err == nil {
 			s.head, s.checkpoint = head{c.Size, c.Root}, b.Checkpoint
 			return false, nil
 		}

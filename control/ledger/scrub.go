@@ -64,7 +64,7 @@ func (l *Ledger) intact(key bootKey, s span) bool {
 		return true
 	}
 	if err == nil {
-		_, _, err = b.Verify(l.cfg.Keys.Node(l.cfg.Tenant, key.node), nil)
+		_, _, err = b.VerifyFirst(l.cfg.Keys.Node(l.cfg.Tenant, key.node))
 	}
 	return err == nil
 }

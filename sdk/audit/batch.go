@@ -100,23 +100,48 @@ func (b *Batch) check() error {
 // at hand match their digests. Records come in order of seq. w holds the blobs
 // of the batches before this one; it may be nil, and takes those of this one.
 func (b *Batch) Verify(node note.Verifier, w *Window) (Checkpoint, []*Record, error) {
-	if err := b.check(); err != nil {
+	records := make([]*Record, 0, len(b.Entries))
+	c, err := b.verify(node, w, func(r *Record) { records = append(records, r) })
+	if err != nil {
 		return Checkpoint{}, nil, err
+	}
+	return c, records, nil
+}
+
+// VerifyFirst is Verify for who wants no record but the first. The others are let
+// go one by one: records that share blobs can be much larger than their batch.
+func (b *Batch) VerifyFirst(node note.Verifier) (Checkpoint, *Record, error) {
+	var first *Record
+	c, err := b.verify(node, nil, func(r *Record) {
+		if first == nil {
+			first = r
+		}
+	})
+	if err != nil {
+		return Checkpoint{}, nil, err
+	}
+	return c, first, nil
+}
+
+func (b *Batch) verify(node note.Verifier, w *Window, each func(*Record)) (Checkpoint, error) {
+	if err := b.check(); err != nil {
+		return Checkpoint{}, err
 	}
 	c, _, _, err := b.prove(node)
 	if err != nil {
-		return Checkpoint{}, nil, err
+		return Checkpoint{}, err
 	}
 	if w == nil {
 		w = &Window{}
 	}
-	records := make([]*Record, len(b.Entries))
 	for i := range b.Entries {
-		if records[i], err = b.record(i, w); err != nil {
-			return Checkpoint{}, nil, err
+		r, err := b.record(i, w)
+		if err != nil {
+			return Checkpoint{}, err
 		}
+		each(r)
 	}
-	return c, records, nil
+	return c, nil
 }
 
 // prove checks signature and root: when it returns no error, the leaves of

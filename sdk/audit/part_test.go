@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
+	"runtime/debug"
 	"testing"
 )
 
@@ -120,6 +122,38 @@ func TestWindowIsBoundedWhateverWasErased(t *testing.T) {
 		if len(w.blobs) > MaxWindowBytes/MaxShared {
 			t.Errorf("%d: %d blobs of %d bytes are kept", gone, len(w.blobs), MaxShared)
 		}
+	}
+}
+
+// A batch of records that share a blob is not many times its size in memory when
+// nobody wants the records.
+func TestVerifyFirstLetsRecordsGo(t *testing.T) {
+	const blob, times, n = 20_000, 30, 150
+	l := newLedger(t)
+	shared := bytes.Repeat([]byte("x"), blob*times)
+	var places [][2]int
+	for at := range times {
+		places = append(places, [2]int{at * blob, (at + 1) * blob})
+	}
+	w, tree := &Window{}, Frontier{}
+	batch := &Batch{Tenant: "acme", Node: "edge-1", Boot: boot1, First: 1}
+	for seq := uint64(1); seq <= n; seq++ {
+		e := entryIn(t, w, requested(seq, withSlots(nil, shared, places...), nil))
+		batch.Entries = append(batch.Entries, e)
+		tree.Append(e.Hash())
+	}
+	batch.Checkpoint = l.sign(Checkpoint{Tenant: "acme", Node: "edge-1", Boot: boot1, Size: n, Root: tree.Root(), Time: 1})
+	defer debug.SetGCPercent(debug.SetGCPercent(20))
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	c, first, err := batch.VerifyFirst(l.node)
+	runtime.ReadMemStats(&after)
+	if err != nil || c.Size != n || first.Seq != 1 || len(first.Decision.Request.Bytes) != len(shared) {
+		t.Fatalf("%v, %+v", err, c)
+	}
+	if grown := int64(after.HeapSys) - int64(before.HeapSys); grown > n*blob*times/5 {
+		t.Errorf("the heap has grown by %d bytes for a batch whose records have %d", grown, n*blob*times)
 	}
 }
 
