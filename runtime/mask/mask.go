@@ -15,6 +15,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -338,6 +339,7 @@ func (w *walk) emit(at int, steps []*step, depth int) int {
 func (w *walk) nested(at int, steps []*step, depth int) int {
 	w.out = append(w.out, w.doc[at])
 	first := true
+	var names map[string]bool // of the object, once one of them is masked
 	end := rawjson.Each(w.doc, at, func(name []byte, index, from int) int {
 		below, ok := follow(steps, name, index)
 		if !ok {
@@ -352,8 +354,8 @@ func (w *walk) nested(at int, steps []*step, depth int) int {
 			w.out = append(w.out, ',')
 		}
 		first = false
-		if name != nil {
-			w.out = append(append(append(w.out, '"'), name...), '"', ':')
+		if name != nil && !w.name(name, at, steps, depth, &names) {
+			return rawjson.Bad
 		}
 		if depth == 0 && bytes.Equal(name, []byte("point")) { // the release's own word
 			end := rawjson.Skip(w.doc, from)
@@ -368,6 +370,47 @@ func (w *walk) nested(at int, steps []*step, depth int) int {
 		w.out = append(w.out, w.doc[end-1])
 	}
 	return end
+}
+
+// name writes a name of the object at doc[at]: without masked values, but for the
+// names of a request itself and those that a path spells, which are the release's
+// own words. Names that come out alike stay apart.
+func (w *walk) name(raw []byte, at int, steps []*step, depth int, names *map[string]bool) bool {
+	s, ok := rawjson.Unquote(raw)
+	if !ok {
+		return false
+	}
+	masked := s
+	if depth > 0 && !spelt(steps, s) && !(depth == 1 && slices.Contains(entityNames[:], s)) {
+		masked = w.found.text(s)
+	}
+	if masked == s {
+		w.out = append(append(append(w.out, '"'), raw...), '"', ':')
+		return true
+	}
+	if *names == nil {
+		*names = map[string]bool{}
+		rawjson.Each(w.doc, at, func(name []byte, _, from int) int {
+			s, _ := rawjson.Unquote(name)
+			(*names)[s] = true
+			return rawjson.Skip(w.doc, from)
+		})
+	}
+	for (*names)[masked] {
+		masked += "+"
+	}
+	(*names)[masked] = true
+	w.quote(masked)
+	w.out = append(w.out, ':')
+	return true
+}
+
+// entityNames are the members of subject, action and resource.
+var entityNames = [...]string{"type", "id", "name", "properties"}
+
+// spelt reports whether a path goes on by that name.
+func spelt(steps []*step, name string) bool {
+	return slices.ContainsFunc(steps, func(s *step) bool { return s.next[name] != nil })
 }
 
 // replace writes what stands for the value at doc[at].

@@ -46,6 +46,9 @@ func TestRequest(t *testing.T) {
 		{`{"a":"v123"}`, "hash /a", `{"a":"H"}`},
 		{`{"a":{"b":[1,2]}}`, "tokenise /a", `{"a":"T"}`},
 		{`{"a":"v123","b":"v123","c":"is v123!","d":["V123"],"v123":1}`, "hash /a", `{"a":"H","b":"H","c":"is H!","d":["H"],"v123":1}`},
+		{`{"a":"v123","b":{"v123":"admin","x":1}}`, "hash /a", `{"a":"H","b":{"H":"admin","x":1}}`},
+		{`{"a":["v123","v12\u0033!"],"b":{"v123":1,"V123":[{"\u0076123":2}],"[dropped]+":3}}`, "drop /a", `{"b":{"D":1,"D++":[{"D":2}],"D+":3}}`},
+		{`{"a":["type","v123","4711"],"b":{"type":1,"v123":2,"c":{"type":3,"4711":4}}}`, "drop /a|drop /b/v123/x", `{"b":{"type":1,"v123":2,"c":{"D":3,"D+":4}}}`},
 		{`{"a":4711,"b":4711,"c":"sum 4711.0, 47110","d":4.711e3,"e":471}`, "hash /a", `{"a":"H","b":"H","c":"sum H, 47110","d":"H","e":471}`},
 		{`{"a":"4711","b":4711}`, "hash /a", `{"a":"H","b":"H"}`},
 		{`{"a":"DE","b":"in DE","c":"DELTA de","d":"DE"}`, "drop /a", `{"b":"in D","c":"DELTA de","d":"D"}`},
@@ -186,7 +189,7 @@ func FuzzSecret(f *testing.F) {
 		}
 		doc, err := json.Marshal(map[string]any{
 			"subject": map[string]any{"type": "t", "id": secret}, "resource": map[string]any{"type": "r", "id": beside + secret + beside},
-			"context": map[string]any{"a": []any{secret, map[string]any{"b": beside + secret}}, "c": beside},
+			"context": map[string]any{"a": []any{secret, map[string]any{"b": beside + secret}}, "c": beside, "d": map[string]any{secret: 1, beside + secret: 2}},
 		})
 		if err != nil {
 			t.Fatal(err)
