@@ -99,6 +99,18 @@ func TestPlaceholders(t *testing.T) {
 	}
 }
 
+// Other languages escape in other ways than Go.
+func TestEscapesOfOthers(t *testing.T) {
+	red := rules("drop /a").Apply(keys, []byte(`{"a":["Jo Ä@x.org","a/b/c","Jo😀hn","O'Neil (x)!"]}`))
+	for _, s := range []string{
+		"Jo%20%C3%84%40x.org", `a\/b\/c`, `{"x":"a\\\/b\\\/c"}`, `Jo\ud83d\ude00hn`, `Jo\uD83D\uDE00hn`, "O'Neil%20(x)!", "O%27Neil%20%28x%29%21",
+	} {
+		if got := red.Text(s); strings.Trim(strings.ReplaceAll(got, mask.Dropped, ""), `{"x:}`) != "" {
+			t.Errorf("%q: %q", s, got)
+		}
+	}
+}
+
 // What policies do with a value before they say it.
 func TestText(t *testing.T) {
 	long := "the quick brown fox jumps over the lazy dog while nobody looks"

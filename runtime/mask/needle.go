@@ -3,12 +3,14 @@ package mask
 import (
 	"encoding/binary"
 	"encoding/json"
+	"fmt"
 	"maps"
 	"net/url"
 	"slices"
 	"strconv"
 	"strings"
 	"unicode"
+	"unicode/utf16"
 	"unicode/utf8"
 
 	"github.com/holdfast-policy/holdfast/sdk/wire"
@@ -114,7 +116,7 @@ func escaped(s string) (forms []string) {
 			forms = append(forms, form)
 		}
 	}
-	if strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' || strings.ContainsRune("\"\\<>&", r) }) {
+	if strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' || strings.ContainsRune("\"\\<>&/", r) }) {
 		if b, err := json.Marshal(s); err == nil {
 			take(string(b[1 : len(b)-1]))
 		}
@@ -124,12 +126,43 @@ func escaped(s string) (forms []string) {
 		enc := json.NewEncoder(&out)
 		enc.SetEscapeHTML(false)
 		if enc.Encode(s) == nil {
-			take(strings.Trim(out.String(), "\n")[1 : out.Len()-2])
+			plainly := strings.Trim(out.String(), "\n")[1 : out.Len()-2]
+			ascii := asciiJSON(plainly) // as Python writes it
+			take(plainly)
+			take(ascii)
+			take(strings.ReplaceAll(plainly, "/", `\/`))
+			take(strings.ReplaceAll(ascii, "/", `\/`)) // as PHP does
 		}
 	}
-	take(url.QueryEscape(s))
+	query := url.QueryEscape(s)
+	take(query)
 	take(url.PathEscape(s))
+	query = strings.ReplaceAll(query, "+", "%20")
+	take(query)
+	if strings.ContainsAny(s, "!'()*") {
+		take(strings.NewReplacer("%21", "!", "%27", "'", "%28", "(", "%29", ")", "%2A", "*").Replace(query)) // as JavaScript does
+	}
 	return forms
+}
+
+// asciiJSON escapes what is more than ASCII, beyond 16 bits in two halves.
+func asciiJSON(s string) string {
+	if !strings.ContainsFunc(s, func(r rune) bool { return r >= utf8.RuneSelf }) {
+		return s
+	}
+	var out strings.Builder
+	for _, r := range s {
+		switch {
+		case r < utf8.RuneSelf:
+			out.WriteRune(r)
+		case r > 0xffff:
+			high, low := utf16.EncodeRune(r)
+			fmt.Fprintf(&out, `\u%04x\u%04x`, high, low)
+		default:
+			fmt.Fprintf(&out, `\u%04x`, r)
+		}
+	}
+	return out.String()
 }
 
 // plain reports whether r stands for itself in every form.
