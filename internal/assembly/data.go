@@ -82,7 +82,7 @@ func Believe(keys *audit.Keys, roots ...*bundle.TrustRoot) {
 			case d.Hold != nil:
 				kind = "hold"
 			}
-			return audit.Document{Kind: kind, Removal: audit.Removal{By: d.Digest, Records: d.Erase}}, nil
+			return audit.Document{Tenant: root.Tenant, Kind: kind, Removal: audit.Removal{By: d.Digest, Records: d.Erase}}, nil
 		}
 		if len(errs) == 0 {
 			return audit.Document{}, errors.New("no trust root was given")

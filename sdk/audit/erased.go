@@ -125,7 +125,8 @@ func (w *ExportWriter) Sweep(note []byte) error {
 
 // A Document is what a signed document of an export says, to whom trusts it.
 type Document struct {
-	Kind string // erasure, hold, or what else there is
+	Tenant string
+	Kind   string // erasure, hold, or what else there is
 	// Removal is what it takes away by right; empty for none.
 	Removal Removal
 }
@@ -172,6 +173,17 @@ func (v *verifier) explain(name string) bool {
 	return true
 }
 
+// removals are what a tenant's documents and sweeps explain: those of another one
+// say nothing of its records, though nodes have the same names.
+type removals struct{ erased, swept, expired Removed }
+
+func (v *verifier) removals(tenant string) *removals {
+	if v.removed[tenant] == nil {
+		v.removed[tenant] = &removals{}
+	}
+	return v.removed[tenant]
+}
+
 func (v *verifier) document(name string) {
 	envelope, err := readFile(v.fsys, name, MaxDocumentBytes)
 	var d Document
@@ -182,7 +194,7 @@ func (v *verifier) document(name string) {
 		v.problem(name, "explains nothing: %v", err)
 		return
 	}
-	v.erased.Add(d.Removal.Records...)
+	v.removals(d.Tenant).erased.Add(d.Removal.Records...)
 	v.report.Explained = append(v.report.Explained, ExplainedBy{name, d.Kind, d.Removal.By.String()})
 }
 
@@ -196,8 +208,8 @@ func (v *verifier) sweep(name string) {
 		v.problem(name, "explains nothing: %v", err)
 		return
 	}
-	v.swept.Add(s.Parts...)
-	v.expired.Add(s.Records...)
+	v.removals(s.Tenant).swept.Add(s.Parts...)
+	v.removals(s.Tenant).expired.Add(s.Records...)
 	v.report.Explained = append(v.report.Explained, ExplainedBy{name, "sweep", fmt.Sprintf("%s %d", s.Region, s.Serial)})
 }
 
@@ -218,9 +230,9 @@ func (v *verifier) openSweep(msg []byte) (*Sweep, error) {
 func (b *bootVerifier) absent(seq uint64) {
 	at, r := Place{b.node, b.boot}, Range{seq, seq}
 	switch {
-	case b.erased.Has(at, seq):
+	case b.removals(b.tenant).erased.Has(at, seq):
 		b.out.Erased = extend(b.out.Erased, r)
-	case b.swept.Has(at, seq):
+	case b.removals(b.tenant).swept.Has(at, seq):
 		b.out.PartsExpired = extend(b.out.PartsExpired, r)
 	default:
 		b.out.Missing = extend(b.out.Missing, r)
@@ -229,7 +241,7 @@ func (b *bootVerifier) absent(seq uint64) {
 
 // present notes a proven record that an erasure names and that has parts.
 func (b *bootVerifier) present(seq uint64, parts int) {
-	if parts > 0 && b.erased.Has(Place{b.node, b.boot}, seq) {
+	if parts > 0 && b.removals(b.tenant).erased.Has(Place{b.node, b.boot}, seq) {
 		b.out.NotErased = extend(b.out.NotErased, Range{seq, seq})
 	}
 }
@@ -237,7 +249,7 @@ func (b *bootVerifier) present(seq uint64, parts int) {
 // missing notes records that a signed statement claims and that are not there: a
 // gap, but for those of which a sweep says that they were deleted.
 func (b *bootVerifier) missing(r Range) (gap bool) {
-	expired, gaps := r.split(b.expired.Ranges(Place{b.node, b.boot}))
+	expired, gaps := r.split(b.removals(b.tenant).expired.Ranges(Place{b.node, b.boot}))
 	for _, x := range expired {
 		b.out.Expired = extend(b.out.Expired, x)
 	}

@@ -50,7 +50,7 @@ func trusting(removals map[string][]Records) func([]byte) (Document, error) {
 		if !ok {
 			return Document{}, errors.New("signed by nobody who is known")
 		}
-		return Document{Kind: "erasure", Removal: Removal{By: wire.Sum(env), Records: r}}, nil
+		return Document{Tenant: "acme", Kind: "erasure", Removal: Removal{By: wire.Sum(env), Records: r}}, nil
 	}
 }
 
@@ -142,6 +142,49 @@ func TestVerifySwept(t *testing.T) {
 	r := l.verify(explained(t, batches[5:], notes, nil, all))
 	if b := r.Nodes[0].Boots[0]; r.Verdict != VerdictComplete || !slices.Equal(b.Expired, []Range{{1, 50}}) || r.Nodes[0].Boots[1].To != 20 {
 		t.Errorf("a boot that expired as a whole: %s %+v", r.Verdict, r.Problems)
+	}
+}
+
+// The keys of several tenants may be trusted at once, whose nodes have the same
+// names: none of them explains what is not there of another, nor adds to it.
+func TestVerifyKeepsTenantsApart(t *testing.T) {
+	l, batches, notes := story(t)
+	node, region := newSigner(t, NodeKeyName("other", "edge-1")), newSigner(t, RegionKeyName("other", "eu"))
+	if err := errors.Join(l.keys.AddNode(node.vkey), l.keys.AddRegion(region.vkey)); err != nil {
+		t.Fatal(err)
+	}
+	l.keys.Believe(func(env []byte) (Document, error) {
+		return Document{Tenant: "other", Kind: "erasure", Removal: Removal{Records: []Records{{"edge-1", boot1, []Range{{1, 50}}}}}}, nil
+	})
+	sweep, err := (&Sweep{Tenant: "other", Region: "eu", Serial: 1, Parts: []Records{{"edge-1", boot1, []Range{{1, 50}}}}, Records: []Records{{"edge-1", boot1, []Range{{11, 20}}}}}).Sign(region)
+	if err != nil {
+		t.Fatal(err)
+	}
+	without := slices.Delete(slices.Clone(batches), 1, 2)
+	erase(without, Range{31, 40})
+	r := l.verify(explained(t, without, notes, []string{"erasure"}, sweep))
+	if b := r.Nodes[0].Boots[0]; r.Verdict != VerdictGap || !slices.Equal(b.Gaps, []Range{{11, 20}}) || !slices.Equal(b.Missing, []Range{{31, 40}}) {
+		t.Errorf("another tenant's word: %s, gaps %v, missing %v", r.Verdict, b.Gaps, b.Missing)
+	}
+
+	l, batches, notes = story(t)
+	if err := l.keys.AddNode(node.vkey); err != nil {
+		t.Fatal(err)
+	}
+	last := batches[len(batches)-1]
+	tree := last.before()
+	for _, e := range last.Entries {
+		tree.Append(e.Hash())
+	}
+	more := &Batch{Tenant: "other", Node: "edge-1", Boot: boot2, First: 21, Frontier: tree.Roots(), Entries: []Entry{entryOf(t, decision(21))}}
+	tree.Append(more.Entries[0].Hash())
+	c := Checkpoint{Tenant: "other", Node: "edge-1", Boot: boot2, Size: 21, Root: tree.Root(), Time: 99}
+	if more.Checkpoint, err = c.Sign(node); err != nil {
+		t.Fatal(err)
+	}
+	r = l.verify(export(t, append(batches, more), notes...))
+	if b := r.Nodes[0].Boots[1]; r.Verdict != VerdictAltered || b.To != 20 || !slices.Equal(b.Altered, []Range{{21, 21}}) {
+		t.Errorf("another tenant's record: %s, to %d, altered %v", r.Verdict, b.To, b.Altered)
 	}
 }
 

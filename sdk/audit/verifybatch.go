@@ -372,6 +372,9 @@ func cutUint(b []byte) (n uint64, rest []byte, ok bool) {
 func (b *bootVerifier) take(o *opened) {
 	defer b.progress(o)
 	if o.err == nil {
+		o.err = b.ofTenant(o.checkpoint.Tenant)
+	}
+	if o.err == nil {
 		b.signed(o.checkpoint)
 	}
 	if o.beside != nil {

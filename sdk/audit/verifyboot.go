@@ -17,21 +17,22 @@ import (
 // A claim is what somebody signed about the size of a boot, and about its root
 // unless that is nil.
 type claim struct {
-	size uint64
-	root *tlog.Hash
-	by   string
+	tenant string
+	size   uint64
+	root   *tlog.Hash
+	by     string
 	// last: the boot ended at size.
 	last bool
 }
 
 // claimsOf returns what a boot record says of the boot before it.
 func claimsOf(boot string, r *BootRecord) []claim {
-	head := claim{size: r.PreviousSize, root: r.PreviousRoot, by: boot, last: true}
+	head := claim{tenant: r.Tenant, size: r.PreviousSize, root: r.PreviousRoot, by: boot, last: true}
 	out := []claim{head}
 	for _, d := range r.Damage {
 		if d.Boot == r.Previous {
 			out[0].last = false
-			out = append(out, claim{size: max(d.From, d.To), by: boot})
+			out = append(out, claim{tenant: r.Tenant, size: max(d.From, d.To), by: boot})
 		}
 	}
 	return out
@@ -41,6 +42,7 @@ func claimsOf(boot string, r *BootRecord) []claim {
 type bootVerifier struct {
 	*verifier
 	node, boot string
+	tenant     string  // of the first that was proven of it, or of the boot that follows it
 	claims     []claim // by size, those before next were passed
 	next       int
 	out        BootReport
@@ -61,7 +63,11 @@ type span struct {
 }
 
 func newBootVerifier(v *verifier, node, boot string, claims []claim) *bootVerifier {
-	return &bootVerifier{verifier: v, node: node, boot: boot, claims: claims, proven: true, out: BootReport{
+	tenant := ""
+	if len(claims) > 0 {
+		tenant = claims[0].tenant
+	}
+	return &bootVerifier{verifier: v, node: node, boot: boot, tenant: tenant, claims: claims, proven: true, out: BootReport{
 		Boot: boot, Gaps: []Range{}, Forks: []Range{}, Altered: []Range{}, Doubled: []Range{}, Missing: []Range{},
 		Erased: []Range{}, NotErased: []Range{}, PartsExpired: []Range{}, Expired: []Range{},
 		Records: map[string]uint64{}, Cosigned: map[string]uint64{},
@@ -131,7 +137,7 @@ func (b *bootVerifier) checkpoint(name string) {
 		b.damaged(name, "%v", err)
 		return
 	}
-	b.claims = append(b.claims, claim{size: c.Size, root: &c.Root, by: name})
+	b.claims = append(b.claims, claim{tenant: c.Tenant, size: c.Size, root: &c.Root, by: name})
 	b.signed(c)
 	for _, s := range n.Sigs {
 		if region, ok := strings.CutPrefix(s.Name, RegionKeyName(c.Tenant, "")); ok {
@@ -146,8 +152,18 @@ func (b *bootVerifier) checkpoint(name string) {
 	}
 }
 
-// signed keeps the time of the newest checkpoint.
+// ofTenant is an error when the boot is another tenant's: nodes of several tenants
+// may have the same name, and the keys of all may be trusted.
+func (b *bootVerifier) ofTenant(tenant string) error {
+	if b.tenant != "" && tenant != b.tenant {
+		return fmt.Errorf("of tenant %s; the boot is of tenant %s", tenant, b.tenant)
+	}
+	return nil
+}
+
+// signed keeps the tenant, and the time of the newest checkpoint.
 func (b *bootVerifier) signed(c Checkpoint) {
+	b.tenant = c.Tenant
 	if c.Time > b.newest {
 		b.newest = c.Time
 		b.out.AsOf = time.Unix(0, c.Time).UTC().Format(time.RFC3339Nano)
@@ -170,6 +186,9 @@ func (b *bootVerifier) openCheckpoint(name string) (Checkpoint, *note.Note, erro
 	key := b.keys.Node(c.Tenant, c.Node)
 	if key == nil {
 		return c, nil, fmt.Errorf("no public key for %s", NodeKeyName(c.Tenant, c.Node))
+	}
+	if err := b.ofTenant(c.Tenant); err != nil {
+		return c, nil, err
 	}
 	return openNote(msg, key, append(b.keys.Regions(c.Tenant), b.keys.Witnesses(c.Tenant)...)...)
 }
