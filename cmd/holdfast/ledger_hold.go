@@ -199,7 +199,7 @@ records it. Two persons sign, of role data or of role root. It is not taken back
 }
 
 // checkRegion refuses to retire a region that the trust root does not name, or
-// that is retired: neither document could be taken back.
+// that is retired, or the last one: the document could not be taken back.
 func (f *dataFlags) checkRegion(ctx context.Context, region string) error {
 	admin, err := f.which.admin(ctx)
 	if err != nil {
@@ -216,13 +216,20 @@ func (f *dataFlags) checkRegion(ctx context.Context, region string) error {
 			named = append(named, k.Person)
 		}
 	}
+	left := 0
 	for _, r := range state.Fleet.Retired() {
 		if r.Region == region {
 			return checkFailed("region %s is retired already, by %s", region, r.Digest.Hex())
 		}
+		if slices.Contains(named, r.Region) {
+			left--
+		}
 	}
 	if !slices.Contains(named, region) {
 		return checkFailed("the trust root names no region %q; it names %q", region, named)
+	}
+	if left += len(named); left < 2 {
+		return checkFailed("%s is the only region that is left; first enrol the fleet in another one", region)
 	}
 	return nil
 }

@@ -210,12 +210,32 @@ func (a archive) setAside(node, boot string, s span) error {
 	if err != nil {
 		return err
 	}
-	return os.Rename(path, a.evidence(damaged, bytes))
+	to := a.evidence(damaged, bytes)
+	if err := replace(wordsOf(to), fmt.Appendf(nil, "%s/%s\n%s\n", node, boot, s.file())); err != nil {
+		return err
+	}
+	return os.Rename(path, to)
 }
 
 // evidence is the file of a frame that was refused.
 func (a archive) evidence(why reason, frame []byte) string {
 	return filepath.Join(string(a), evidenceDir, string(why)+"-"+wire.Sum(frame).Hex()+".batch")
+}
+
+// wordsOf is the file that says what a file of evidence is.
+func wordsOf(evidence string) string { return strings.TrimSuffix(evidence, ".batch") + ".txt" }
+
+// setAsideOf says of which records a damaged batch was that was set aside; ok is
+// false when that is not known.
+func setAsideOf(evidence string) (at audit.Place, s span, ok bool) {
+	text, err := os.ReadFile(wordsOf(evidence))
+	lines := strings.Split(string(text), "\n")
+	if err != nil || len(lines) < 2 {
+		return at, s, false
+	}
+	at.Node, at.Boot, _ = strings.Cut(lines[0], "/")
+	s, ok = parseSpan(lines[1])
+	return at, s, ok
 }
 
 // read returns one archived batch, which must be the one its name says.

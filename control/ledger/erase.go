@@ -149,6 +149,17 @@ func (l *Ledger) carryOut(ctx context.Context, k *keptDocument) (done bool, err 
 
 func (l *Ledger) eraseBoot(ctx context.Context, r audit.Records, forced bool) (done bool, err error) {
 	key := bootKey{r.Node, r.Boot}
+	lane := func(f func() error) {
+		var failed error
+		if l.do(ctx, key, func() { failed = f() }) {
+			err = errors.Join(err, failed)
+		}
+	}
+	defer lane(func() error { // what is found damaged on the way is set aside
+		waits, err := l.archive.eraseLoose(r, forced)
+		done = done && !waits
+		return err
+	})
 	spans, err := l.archive.spans(r.Node, r.Boot)
 	if err != nil {
 		return false, err
@@ -157,12 +168,6 @@ func (l *Ledger) eraseBoot(ctx context.Context, r audit.Records, forced bool) (d
 		return true, l.clean(ctx, r)
 	}
 	done = true
-	lane := func(f func() error) {
-		var failed error
-		if l.do(ctx, key, func() { failed = f() }) {
-			err = errors.Join(err, failed)
-		}
-	}
 	lane(func() error { return l.archive.removeTorn(r.Node, r.Boot) })
 	windows := map[uint64]bool{}
 	for _, s := range spans {
@@ -184,6 +189,71 @@ func (l *Ledger) eraseBoot(ctx context.Context, r audit.Records, forced bool) (d
 		})
 	}
 	return done, errors.Join(err, l.clean(ctx, r))
+}
+
+// eraseLoose takes erased records' blobs out of files of blobs whose batch is not
+// there, because it was set aside. When other batches hold its records, the file
+// goes. Else what records may share stays until it is forced: the batch that is
+// fetched may need it; waits tells of that. The lane calls it.
+func (a archive) eraseLoose(r audit.Records, forced bool) (waits bool, err error) {
+	dir := a.boot(r.Node, r.Boot)
+	spans, err := a.spans(r.Node, r.Boot)
+	if err != nil {
+		return false, err
+	}
+	entries, err := os.ReadDir(dir)
+	for _, e := range entries {
+		name, blobs := strings.CutSuffix(e.Name(), ".blobs")
+		s, ok := parseSpan(name + ".batch")
+		if !ok || !blobs || slices.Contains(spans, s) || !audit.Overlaps(r.Ranges, s.first, s.last) {
+			continue
+		}
+		path := filepath.Join(dir, e.Name())
+		side, bad := a.side(r.Node, r.Boot, s)
+		if bad != nil || covers(spans, s) {
+			err = errors.Join(err, ignoreMissing(os.Remove(path)))
+			continue
+		}
+		frame, changed, left := eraseSide(side, r.Ranges, forced)
+		if changed {
+			err = errors.Join(err, replace(path, frame))
+		}
+		waits = waits || left
+	}
+	return waits, ignoreMissing(err)
+}
+
+// covers reports whether spans, which rise, hold all records of s.
+func covers(spans []span, s span) bool {
+	next := s.first
+	for _, have := range spans {
+		if have.first <= next && next <= have.last {
+			next = have.last + 1
+		}
+	}
+	return next > s.last
+}
+
+func eraseSide(side *audit.Side, ranges []audit.Range, shared bool) (frame []byte, changed, left bool) {
+	var drops []audit.Drop
+	for i, blobs := range side.Blobs {
+		seq := side.First + i
+		if !audit.Contains(ranges, seq) {
+			continue
+		}
+		for at, b := range blobs {
+			if shared || len(b) > audit.MaxShared {
+				drops = append(drops, audit.Drop{Seq: seq, At: at})
+			} else {
+				left = left || len(b) > 0
+			}
+		}
+	}
+	if !side.Drop(drops) {
+		return nil, false, left
+	}
+	frame, err := side.Encode()
+	return frame, err == nil, left
 }
 
 // removeTorn takes away what a crash left of writing a batch.
@@ -387,6 +457,10 @@ func (l *Ledger) eraseEvidence() error {
 			err = errors.Join(err, readErr)
 			continue
 		}
+		if why == damaged && l.eraseDamaged(path, frame) {
+			err = errors.Join(err, os.Remove(path))
+			continue
+		}
 		if changed, change := l.strip(frame); change {
 			err = errors.Join(err, l.replaceEvidence(path, l.archive.evidence(why, changed), changed))
 		}
@@ -394,17 +468,27 @@ func (l *Ledger) eraseEvidence() error {
 	return err
 }
 
+// eraseDamaged reports whether a damaged batch that cannot be read any more, and so
+// neither without what is erased, has erased records. While there are holds it
+// stays: it may have held ones.
+func (l *Ledger) eraseDamaged(path string, frame []byte) bool {
+	if _, err := audit.DecodeBatch(frame); err == nil || len(l.documents.holds()) > 0 {
+		return false
+	}
+	at, s, ok := setAsideOf(path)
+	return ok && audit.Overlaps(l.documents.erased().Ranges(at), s.first, s.last)
+}
+
 func (l *Ledger) replaceEvidence(old, path string, frame []byte) error {
-	words := func(p string) string { return strings.TrimSuffix(p, ".batch") + ".txt" }
-	if note, err := os.ReadFile(words(old)); err == nil {
-		if err := replace(words(path), note); err != nil {
+	if note, err := os.ReadFile(wordsOf(old)); err == nil {
+		if err := replace(wordsOf(path), note); err != nil {
 			return err
 		}
 	}
 	if err := replace(path, frame); err != nil {
 		return err
 	}
-	return errors.Join(os.Remove(old), ignoreMissing(os.Remove(words(old))))
+	return errors.Join(os.Remove(old), ignoreMissing(os.Remove(wordsOf(old))))
 }
 
 func ignoreMissing(err error) error {

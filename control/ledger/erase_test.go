@@ -148,7 +148,7 @@ func verified(t *testing.T, dir string, keys *audit.Keys, docs ...Document) (*au
 	keys.Believe(func(env []byte) (audit.Document, error) {
 		for _, d := range docs {
 			if bytes.Equal(d.Envelope, env) {
-				return audit.Document{Kind: "erasure", Removal: audit.Removal{By: d.Digest, Records: d.Erase}}, nil
+				return audit.Document{Tenant: tenant, Kind: "erasure", Removal: audit.Removal{By: d.Digest, Records: d.Erase}}, nil
 			}
 		}
 		return audit.Document{}, errors.New("not known")
@@ -421,6 +421,45 @@ func offline(t testing.TB, dir string, keys *audit.Keys, key note.Signer, step f
 	var running sync.WaitGroup
 	running.Go(func() { l.Run(ctx) })
 	return l, func() { cancel(); running.Wait() }
+}
+
+// What is damaged keeps nothing of what is erased: neither the batch that is set
+// aside, when it cannot be read, nor the blobs that lay beside it.
+func TestEraseWhatIsDamaged(t *testing.T) {
+	key, vkey := signer(t, audit.RegionKeyName(tenant, "ra"))
+	keys := &audit.Keys{}
+	must(t, keys.AddRegion(vkey))
+	w := told(t, keys)
+	w.answer()
+	doc := erasure(w.node, w.boot, toldErased...)
+	dir := t.TempDir()
+	for _, b := range []*audit.Batch{w.batch(1, 10), w.batch(11, 20), w.batch(21, 31)} {
+		must(t, archive(dir).keep(b))
+	}
+	l, stop := offline(t, dir, keys, key, nil)
+	path := filepath.Join(archive(dir).boot(w.node, w.boot), span{1, 10}.file())
+	frame, err := os.ReadFile(path)
+	must(t, err)
+	must(t, os.WriteFile(path, frame[:len(frame)-10], 0o600))
+	must(t, l.Take(doc))
+	until(t, "set aside, and erased", func() bool {
+		files, err := filepath.Glob(filepath.Join(dir, evidenceDir, "damaged-*.batch"))
+		_, gone := os.Stat(path)
+		return err == nil && len(files) == 0 && errors.Is(gone, fs.ErrNotExist)
+	})
+	until(t, "without the blob that only one record uses", func() bool { return len(found(t, "secret-7", dir)) == 0 })
+	if len(found(t, "declaration ", dir)) == 0 {
+		t.Error("what other records use is gone")
+	}
+	for _, b := range []*audit.Batch{w.batch(1, 5), w.batch(6, 10)} { // fetched, with other bounds
+		must(t, archive(dir).keep(b))
+	}
+	until(t, "done", done(l, doc))
+	stop()
+	checkTold(t, dir, keys, doc)
+	if files := found(t, "secret-", dir); len(files) > 0 {
+		t.Error(files)
+	}
 }
 
 const (

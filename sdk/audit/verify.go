@@ -161,7 +161,10 @@ func VerifyWith(ctx context.Context, fsys fs.FS, keys *Keys, options Options) (*
 	if options.Workers == 0 {
 		options.Workers = runtime.GOMAXPROCS(0)
 	}
-	v := &verifier{ctx: ctx, fsys: fsys, keys: keys, options: options, hurt: map[string]bool{}, removed: map[string]*removals{}, report: &Report{Nodes: []NodeReport{}, Absent: []string{}, Problems: []Problem{}}}
+	v := &verifier{
+		ctx: ctx, fsys: fsys, keys: keys, options: options, hurt: map[string]bool{}, removed: map[string]*removals{},
+		report: &Report{Nodes: []NodeReport{}, Absent: []string{}, Problems: []Problem{}},
+	}
 	nodes, err := v.files()
 	if err != nil {
 		return nil, fmt.Errorf("verify: %w", err)
@@ -195,8 +198,8 @@ type verifier struct {
 	records   uint64
 	bytes, of int64
 
-	hurt    map[string]bool
 	removed map[string]*removals // by tenant
+	hurt    map[string]bool
 }
 
 // progress counts a batch and tells of it.
