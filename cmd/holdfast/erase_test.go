@@ -186,6 +186,7 @@ func TestEraseInAFleet(t *testing.T) {
 		return strings.Contains(text, "region_retired us: closed")
 	})
 	said(t, 1, "region", "retire", "us", "--reason", "closed", "--dir", dir)
+	said(t, 1, "region", "retire", "eu", "--reason", "the last", "--dir", dir)
 }
 
 // holding lists the files of a folder that hold the text, as they are or
