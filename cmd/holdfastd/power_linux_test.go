@@ -17,6 +17,7 @@ import (
 	"github.com/holdfast-policy/holdfast/internal/assembly"
 	"github.com/holdfast-policy/holdfast/internal/lossyfs"
 	"github.com/holdfast-policy/holdfast/sdk/audit"
+	"github.com/holdfast-policy/holdfast/sdk/bundle"
 	"github.com/holdfast-policy/holdfast/sdk/client"
 	"github.com/holdfast-policy/holdfast/sdk/policy"
 )
@@ -31,13 +32,20 @@ type lossy struct {
 	lost    lossyfs.Lost // in all
 }
 
-// newLossy puts a disk in the place of dir, with what dir has. It skips the test
-// where nothing can be mounted.
-func newLossy(t *testing.T, dir string) *lossy {
+// mountable skips the test where nothing can be mounted, in CI too: its machines
+// may have no FUSE.
+func mountable(t *testing.T) {
 	t.Helper()
 	if err := lossyfs.Available(); err != nil {
 		t.Skipf("not tested here: %v", err)
 	}
+}
+
+// newLossy puts a disk in the place of dir, with what dir has. It skips the test
+// where nothing can be mounted.
+func newLossy(t *testing.T, dir string) *lossy {
+	t.Helper()
+	mountable(t)
 	seed := *drillSeed
 	if seed == 0 {
 		seed = rand.Uint64()
@@ -191,22 +199,75 @@ func proves(t *testing.T, home *assembly.Home, l *crowd) {
 	if err := assembly.Export(home.Layout(), dir, "", ""); err != nil {
 		t.Fatal(err)
 	}
-	h := &held{refs: map[string]map[audit.Ref]int{}, asked: map[string]int{}, counted: map[string]uint64{}, last: map[string]uint64{}}
-	report, err := audit.VerifyEach(os.DirFS(dir), home.Keys(), h.take)
-	if err != nil || h.wrong != nil {
-		t.Fatal(err, h.wrong)
-	}
+	report, h := holding(t, dir, home.Keys(), "edge-1", l.synced)
 	if report.Verdict != audit.VerdictComplete {
 		t.Errorf("the verdict is %s: %+v %+v", report.Verdict, report.Problems, report.Nodes)
-	}
-	for _, a := range l.synced {
-		if err := h.has("edge-1", a, a.Seq, false); err != nil {
-			t.Fatal(err)
-		}
 	}
 	for id, n := range h.asked {
 		if id != "" && (n != 1 || !l.asked[id]) {
 			t.Errorf("question %q has %d records; it was asked: %v", id, n, l.asked[id])
 		}
 	}
+}
+
+// holding demands of an export the record of every one of a node's answers, once,
+// with that leaf.
+func holding(t *testing.T, dir string, keys *audit.Keys, node string, answers []policy.Answer) (*audit.Report, *held) {
+	t.Helper()
+	h := &held{refs: map[string]map[audit.Ref]int{}, asked: map[string]int{}, counted: map[string]uint64{}, last: map[string]uint64{}}
+	report, err := audit.VerifyEach(os.DirFS(dir), keys, h.take)
+	if err != nil || h.wrong != nil {
+		t.Fatal(err, h.wrong)
+	}
+	for _, a := range answers {
+		if err := h.has(node, a, a.Seq, false); err != nil {
+			t.Fatalf("%v; %+v", err, report.Nodes)
+		}
+	}
+	return report, h
+}
+
+// TestLedgerLosesPower takes the power away under a hub's ledger, again and again:
+// every record of which an answer said that it is counter-signed in two regions is
+// on that disk, before the hub can fetch what it lacks; then both regions have all.
+func TestLedgerLosesPower(t *testing.T) {
+	t.Parallel()
+	mountable(t)
+	d := newDrill(t)
+	publish(t, d.ctx, d.Fleet, func(r *bundle.Release) {
+		for i := range r.Points {
+			r.Points[i].Durability = policy.Regions
+		}
+	}, allow(t, "ada"))
+	d.kill("eu-1")
+	disk := newLossy(t, assembly.LedgerDir(d.data("eu-1")))
+	t.Cleanup(func() { d.kill("eu-1") })
+	d.startHubs("eu-1")
+	for range rounds(3, 20) {
+		before := len(d.cosigned("one"))
+		wait(t, "answers that are counter-signed", func() bool { return len(d.cosigned("one")) > before+10 })
+		d.sometime(200 * time.Millisecond)
+		disk.powerOff(func() { d.kill("eu-1") })
+		for node := range d.askers {
+			answers := d.cosigned(node)
+			dir := d.export("eu-1")
+			holding(t, dir, d.keys, node, answers)
+		}
+		d.startHubs("eu-1")
+	}
+	d.whole("power lost under a ledger")
+	t.Logf("%d answers of a node were counter-signed; %+v was in flight", len(d.cosigned("one")), disk.lost)
+}
+
+// cosigned are a node's answers that said they are counter-signed in two regions.
+func (d *drill) cosigned(node string) (out []policy.Answer) {
+	a := d.askers[node]
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, answer := range a.acked {
+		if answer.Durability == policy.Regions {
+			out = append(out, answer)
+		}
+	}
+	return out
 }
