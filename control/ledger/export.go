@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"slices"
 
+	"golang.org/x/mod/sumdb/note"
+
 	"github.com/holdfast-policy/holdfast/sdk/audit"
 )
 
@@ -31,13 +33,13 @@ func Export(dir string, w *audit.ExportWriter) error {
 
 // export writes the receipt first: batches that come meanwhile are beyond it.
 // A batch that cannot be read any more is left out, so that verification shows
-// the gap.
+// the gap; a receipt that is torn is, since it counts as none.
 func (a archive) export(w *audit.ExportWriter, node, boot string) error {
 	receipt, err := a.receipt(node, boot)
 	if err != nil {
 		return err
 	}
-	if receipt != nil {
+	if isWhole(receipt) {
 		if err := w.Checkpoint(receipt); err != nil {
 			return err
 		}
@@ -47,6 +49,14 @@ func (a archive) export(w *audit.ExportWriter, node, boot string) error {
 		return err
 	}
 	return a.exportBehindGap(w, node, boot, have)
+}
+
+// isWhole reports whether there is a receipt with all its signatures, whoever made
+// them: that is for verification.
+func isWhole(receipt []byte) bool {
+	_, err := audit.PeekCheckpoint(receipt)
+	_, unknown := note.Open(receipt, note.VerifierList())
+	return err == nil && errors.As(unknown, new(*note.UnverifiedNoteError))
 }
 
 // exportBatches writes each batch with its blobs. Batches may be put together

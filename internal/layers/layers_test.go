@@ -75,6 +75,7 @@ var arrows = map[string][]string{
 	"internal/assembly":    {"runtime/", "control/", "sdk/", "internal/"},
 	"internal/fleetkit":    {"internal/assembly", "sdk/"},
 	"internal/layers":      {},
+	"internal/lossyfs":     {},
 	"internal/needs":       {},
 	"internal/plaincbor":   {},
 	"internal/regocases":   {},
@@ -101,6 +102,7 @@ var soleImporters = map[string][]string{
 	"github.com/klauspost/compress/zstd": {"sdk/wire"},
 
 	"github.com/santhosh-tekuri/jsonschema/v6": {"sdk/schema"},
+	"github.com/hanwen/go-fuse/v2":             {"internal/lossyfs"},                       // tests alone import that
 	"github.com/parquet-go/parquet-go":         {"control/ledger/formats", "cmd/holdfast"}, // cmd/holdfast: a test reads what was written
 }
 
