@@ -23,6 +23,8 @@ type Document struct {
 	Envelope []byte      `cbor:"2,keyasint"`
 	// Erase are records whose parts are taken out.
 	Erase []audit.Records `cbor:"3,keyasint,omitempty"`
+	// Until is the latest time of a record that is erased: see audit.Removal.
+	Until int64 `cbor:"6,keyasint,omitempty"`
 	// Hold keeps records from being erased or deleted.
 	Hold *audit.Hold `cbor:"4,keyasint,omitempty"`
 	// Release are holds that end, by digest.
@@ -119,10 +121,10 @@ func (d *documents) sum() {
 	next := &audit.Removed{}
 	for _, k := range d.known {
 		if k.Refused == "" {
-			next.Add(k.Erase...)
+			next.Add(audit.Removal{Records: k.Erase, Until: k.Until})
 		}
 	}
-	next.Add(d.swept...)
+	next.Add(audit.Removal{Records: d.swept})
 	d.removed = next
 }
 

@@ -54,12 +54,12 @@ func (l *Ledger) gone(b *audit.Batch, removed *audit.Removed) func(seq uint64) b
 		if !removed.Has(at, seq) {
 			return false
 		}
-		if len(holds) == 0 {
-			return true
-		}
 		r, err := b.Entries[seq-b.First].Record(nil)
 		if err != nil {
 			return true
+		}
+		if !removed.Covers(at, seq, r.Time) {
+			return false
 		}
 		_, held := heldBy(holds, b.Node, r)
 		return !held

@@ -282,6 +282,22 @@ func TestEraseTheLastBatch(t *testing.T) {
 	p.cosigned(l, w.author, 35)
 }
 
+// Nobody erases what is yet to come.
+func TestErasureOfTheFuture(t *testing.T) {
+	p := newPlace(t)
+	w := told(t, p.keys)
+	l, _ := p.start()
+	doc := erasure(w.node, w.boot, audit.Range{From: 1, To: 1 << 40})
+	doc.Until = 1
+	must(t, l.Take(doc))
+	p.ship(w.node, w.boot, w.frame(1, 30))
+	p.cosigned(l, w.author, 30)
+	until(t, "done", done(l, doc))
+	if len(found(t, "secret-5", p.dirs[0])) == 0 {
+		t.Error("the request is gone")
+	}
+}
+
 // Records that come after the erasure of them come without parts: from the node,
 // from a peer, as evidence.
 func TestErasedRecordsComeLate(t *testing.T) {

@@ -161,7 +161,7 @@ func TestReplacedServerFetchesBeforeItSigns(t *testing.T) {
 	p.cosigned(first, a, 300)
 	p.cosigned(first, b, 300)
 	stopFirst()
-	first, _ = p.startServer(0, follows)
+	p.startServer(0, follows)
 	p.purge(a, b)
 	p.dir = p.dirs[2]
 	third, _ := p.startServer(2, leads)

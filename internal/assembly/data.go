@@ -3,6 +3,7 @@ package assembly
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/holdfast-policy/holdfast/control/jetstream"
 	"github.com/holdfast-policy/holdfast/control/ledger"
@@ -20,7 +21,7 @@ func openData(root *bundle.TrustRoot, envelope []byte) (d ledger.Document, err e
 		if err != nil {
 			return d, err
 		}
-		d.Digest, d.Erase = e.Digest, erased(&e.Erasure)
+		d.Digest, d.Erase, d.Until = e.Digest, erased(&e.Erasure), e.Created+clockSlack.Nanoseconds()
 	case bundle.HoldType:
 		h, err := root.OpenHold(envelope)
 		if err != nil {
@@ -45,6 +46,10 @@ func openData(root *bundle.TrustRoot, envelope []byte) (d ledger.Document, err e
 	}
 	return d, nil
 }
+
+// clockSlack is how far a node's clock may be ahead of that of who signs an
+// erasure: records after it are not those that were named.
+const clockSlack = time.Minute
 
 // erased are the records that an erasure names.
 func erased(e *bundle.Erasure) []audit.Records {
@@ -82,7 +87,7 @@ func Believe(keys *audit.Keys, roots ...*bundle.TrustRoot) {
 			case d.Hold != nil:
 				kind = "hold"
 			}
-			return audit.Document{Tenant: root.Tenant, Kind: kind, Removal: audit.Removal{By: d.Digest, Records: d.Erase}}, nil
+			return audit.Document{Tenant: root.Tenant, Kind: kind, Removal: audit.Removal{By: d.Digest, Records: d.Erase, Until: d.Until}}, nil
 		}
 		if len(errs) == 0 {
 			return audit.Document{}, errors.New("no trust root was given")

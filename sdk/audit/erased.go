@@ -30,6 +30,9 @@ type Removal struct {
 	// By is what says so: the digest of an erasure, or of a sweep.
 	By      wire.Digest
 	Records []Records
+	// Until is the latest time of a record that it can name, in nanoseconds since
+	// 1970: nobody names what is yet to come. 0 is no bound.
+	Until int64
 }
 
 // A Place is a boot of a node.
@@ -37,17 +40,34 @@ type Place struct{ Node, Boot string }
 
 // A Removed is a set of records whose parts were taken away by right. The zero
 // Removed is empty. It is not safe for concurrent use.
-type Removed struct{ ranges map[Place][]Range }
+type Removed struct {
+	ranges map[Place][]Range
+	each   map[Place][]until
+}
+
+type until struct {
+	ranges []Range // rising, apart
+	time   int64
+}
 
 // Add adds the records of a removal.
-func (s *Removed) Add(records ...Records) {
+func (s *Removed) Add(r Removal) {
 	if s.ranges == nil {
-		s.ranges = map[Place][]Range{}
+		s.ranges, s.each = map[Place][]Range{}, map[Place][]until{}
 	}
-	for _, r := range records {
-		at := Place{r.Node, r.Boot}
-		s.ranges[at] = Union(append(slices.Clone(s.ranges[at]), r.Ranges...))
+	for _, named := range r.Records {
+		at := Place{named.Node, named.Boot}
+		s.ranges[at] = Union(append(slices.Clone(s.ranges[at]), named.Ranges...))
+		s.each[at] = append(s.each[at], until{Union(slices.Clone(named.Ranges)), r.Until})
 	}
+}
+
+// Covers reports whether a record of that time is in the set: Has is true of
+// records as well that were not there yet when they were named.
+func (s *Removed) Covers(at Place, seq uint64, time int64) bool {
+	return s.Has(at, seq) && slices.ContainsFunc(s.each[at], func(u until) bool {
+		return Contains(u.ranges, seq) && (u.time == 0 || time <= u.time)
+	})
 }
 
 // Has reports whether a record is in the set.
@@ -194,7 +214,7 @@ func (v *verifier) document(name string) {
 		v.problem(name, "explains nothing: %v", err)
 		return
 	}
-	v.removals(d.Tenant).erased.Add(d.Removal.Records...)
+	v.removals(d.Tenant).erased.Add(d.Removal)
 	v.report.Explained = append(v.report.Explained, ExplainedBy{name, d.Kind, d.Removal.By.String()})
 }
 
@@ -208,8 +228,8 @@ func (v *verifier) sweep(name string) {
 		v.problem(name, "explains nothing: %v", err)
 		return
 	}
-	v.removals(s.Tenant).swept.Add(s.Parts...)
-	v.removals(s.Tenant).expired.Add(s.Records...)
+	v.removals(s.Tenant).swept.Add(Removal{Records: s.Parts})
+	v.removals(s.Tenant).expired.Add(Removal{Records: s.Records})
 	v.report.Explained = append(v.report.Explained, ExplainedBy{name, "sweep", fmt.Sprintf("%s %d", s.Region, s.Serial)})
 }
 
@@ -227,10 +247,10 @@ func (v *verifier) openSweep(msg []byte) (*Sweep, error) {
 
 // absent notes a proven record of which a part is not there: erased, deleted
 // because it was old, or missing.
-func (b *bootVerifier) absent(seq uint64) {
+func (b *bootVerifier) absent(seq uint64, e Entry) {
 	at, r := Place{b.node, b.boot}, Range{seq, seq}
 	switch {
-	case b.removals(b.tenant).erased.Has(at, seq):
+	case b.erases(seq, e):
 		b.out.Erased = extend(b.out.Erased, r)
 	case b.removals(b.tenant).swept.Has(at, seq):
 		b.out.PartsExpired = extend(b.out.PartsExpired, r)
@@ -240,14 +260,25 @@ func (b *bootVerifier) absent(seq uint64) {
 }
 
 // present notes a proven record that an erasure names and that has parts.
-func (b *bootVerifier) present(seq uint64, parts int) {
-	if parts > 0 && b.removals(b.tenant).erased.Has(Place{b.node, b.boot}, seq) {
+func (b *bootVerifier) present(seq uint64, e Entry) {
+	if len(e.Parts) > 0 && b.erases(seq, e) {
 		b.out.NotErased = extend(b.out.NotErased, Range{seq, seq})
 	}
 }
 
+// erases reports whether an erasure names a proven record, and could.
+func (b *bootVerifier) erases(seq uint64, e Entry) bool {
+	erased, at := &b.removals(b.tenant).erased, Place{b.node, b.boot}
+	if !erased.Has(at, seq) {
+		return false
+	}
+	var r Record
+	return wire.Unmarshal(e.Leaf, &r) == nil && erased.Covers(at, seq, r.Time)
+}
+
 // missing notes records that a signed statement claims and that are not there: a
-// gap, but for those of which a sweep says that they were deleted.
+// gap, but for those of which a sweep says that they were deleted: nobody but the
+// region says so, and nothing here shows what they were.
 func (b *bootVerifier) missing(r Range) (gap bool) {
 	expired, gaps := r.split(b.removals(b.tenant).expired.Ranges(Place{b.node, b.boot}))
 	for _, x := range expired {

@@ -107,8 +107,25 @@ func TestVerifyErased(t *testing.T) {
 	}
 }
 
-// A sweep that the region signed explains parts and whole records; the rest is
-// proven all the same.
+// An erasure explains nothing that was not there yet when it was signed.
+func TestVerifyErasureOfTheFuture(t *testing.T) {
+	made := decision(1).Time
+	for until, verdict := range map[int64]string{made - 1: VerdictDamaged, made: VerdictComplete, 0: VerdictComplete} {
+		l, batches, notes := story(t)
+		l.keys.Believe(func(env []byte) (Document, error) {
+			return Document{Tenant: "acme", Kind: "erasure", Removal: Removal{Records: []Records{{"edge-1", boot1, []Range{{1, 1 << 40}}}}, Until: until}}, nil
+		})
+		erase(batches, Range{5, 8})
+		r := l.verify(explained(t, batches, notes, []string{"order"}))
+		b := r.Nodes[0].Boots[0]
+		if r.Verdict != verdict || (len(b.Missing) > 0) != (verdict == VerdictDamaged) || (len(b.NotErased) > 0) == (verdict == VerdictDamaged) {
+			t.Errorf("until %d: %s, missing %v, not erased %v", until-made, r.Verdict, b.Missing, b.NotErased)
+		}
+	}
+}
+
+// A sweep that the region signed explains parts; that whole records are gone it
+// names, but one region's word does not make them complete. The rest is proven.
 func TestVerifySwept(t *testing.T) {
 	l, batches, notes := story(t)
 	erase(batches, Range{31, 40})
@@ -126,7 +143,7 @@ func TestVerifySwept(t *testing.T) {
 		parts                  []Range
 		verdict                string
 	}{
-		"explained":       {without, [][]byte{gone}, nil, []Range{{11, 30}}, nil, []Range{{31, 40}}, VerdictComplete},
+		"explained":       {without, [][]byte{gone}, nil, []Range{{11, 30}}, nil, []Range{{31, 40}}, VerdictDamaged},
 		"not explained":   {without, nil, []Range{{11, 30}}, nil, []Range{{31, 40}}, nil, VerdictGap},
 		"forged":          {without, [][]byte{forged}, []Range{{11, 30}}, nil, []Range{{31, 40}}, nil, VerdictGap},
 		"more than swept": {slices.Delete(slices.Clone(batches), 1, 4), [][]byte{gone}, []Range{{31, 40}}, []Range{{11, 30}}, nil, nil, VerdictGap},
@@ -140,7 +157,7 @@ func TestVerifySwept(t *testing.T) {
 	}
 	all := l.sweep(Sweep{Records: []Records{{"edge-1", boot1, []Range{{1, 50}}}}})
 	r := l.verify(explained(t, batches[5:], notes, nil, all))
-	if b := r.Nodes[0].Boots[0]; r.Verdict != VerdictComplete || !slices.Equal(b.Expired, []Range{{1, 50}}) || r.Nodes[0].Boots[1].To != 20 {
+	if b := r.Nodes[0].Boots[0]; r.Verdict != VerdictDamaged || !slices.Equal(b.Expired, []Range{{1, 50}}) || r.Nodes[0].Boots[1].To != 20 {
 		t.Errorf("a boot that expired as a whole: %s %+v", r.Verdict, r.Problems)
 	}
 }

@@ -237,7 +237,7 @@ func (v *verifier) verdict() string {
 			altered = altered || len(b.Altered) > 0
 			fork = fork || len(b.Forks) > 0
 			gap = gap || len(b.Gaps) > 0
-			damaged = damaged || !b.Complete || len(b.Missing) > 0
+			damaged = damaged || !b.Complete || len(b.Missing) > 0 || len(b.Expired) > 0
 		}
 	}
 	switch {

@@ -461,9 +461,9 @@ func (b *bootVerifier) record(o *opened, i int) (proven bool) {
 		b.out.From = seq
 	}
 	if f.missing {
-		b.absent(seq)
+		b.absent(seq, o.batch.Entries[i])
 	} else {
-		b.present(seq, len(o.batch.Entries[i].Parts))
+		b.present(seq, o.batch.Entries[i])
 	}
 	if seq == 1 {
 		b.begin(f.record, o.batch, o.name)
