@@ -143,7 +143,7 @@ func (l *Ledger) carryOut(ctx context.Context, k *keptDocument) (done bool, err 
 		done = done && ok
 		errs = append(errs, err)
 	}
-	errs = append(errs, l.eraseEvidence())
+	errs = append(errs, l.eraseEvidence(), l.archive.dropDamaged(k.Erase))
 	return done && ctx.Err() == nil, errors.Join(errs...)
 }
 
@@ -306,6 +306,7 @@ func (l *Ledger) scrubWindow(key bootKey, number uint64, forced bool) (waits boo
 	first, last := number*audit.WindowRecords+1, (number+1)*audit.WindowRecords
 	spans = slices.DeleteFunc(spans, func(s span) bool { return s.last < first || s.first > last })
 	at, removed := audit.Place{Node: key.node, Boot: key.boot}, l.documents.erased()
+	var window audit.Window
 	scrub := audit.NewScrub(number, func(seq uint64) bool { return removed.Has(at, seq) })
 	next, whole := first, true
 	for _, s := range spans {
@@ -319,6 +320,9 @@ func (l *Ledger) scrubWindow(key bootKey, number uint64, forced bool) (waits boo
 				return true, nil // who uses what is known when it was fetched again
 			}
 			continue
+		}
+		if len(b.Lacks(&window)) > 0 && whole && !forced {
+			return true, nil // what is not here may say who uses what
 		}
 		scrub.Batch(b)
 		next = s.last + 1
