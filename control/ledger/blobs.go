@@ -134,9 +134,12 @@ func (l *Ledger) loseBlobs(key bootKey, s span, why error) {
 }
 
 // dropDamaged removes the damaged blobs of those boots that were kept as evidence:
-// what is to go cannot be found in them.
-func (a archive) dropDamaged(of []audit.Records) error {
-	kept, err := filepath.Glob(filepath.Join(string(a), evidenceDir, string(damaged)+"-*.blobs"))
+// what is to go cannot be found in them. While there are holds they stay.
+func (l *Ledger) dropDamaged(of []audit.Records) error {
+	if len(l.documents.holds()) > 0 {
+		return nil
+	}
+	kept, err := filepath.Glob(filepath.Join(l.cfg.Dir, evidenceDir, string(damaged)+"-*.blobs"))
 	for _, path := range kept {
 		words := strings.TrimSuffix(path, ".blobs") + ".txt"
 		text, readErr := os.ReadFile(words)

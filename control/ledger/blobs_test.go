@@ -4,9 +4,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/holdfast-policy/holdfast/sdk/audit"
+	"github.com/holdfast-policy/holdfast/sdk/wire"
 )
 
 // Blobs that were archived are damaged or gone: they are found and fetched from
@@ -30,7 +32,8 @@ func TestDamagedBlobsAreFetchedAgain(t *testing.T) {
 		far     bool
 		spans   []span
 		damages int
-	}{"the region's server": {false, apart, 3}, "the region's, larger": {false, together, 1}, "another region's": {true, together, 1}} {
+		held    bool // record 6
+	}{"the region's server": {false, apart, 3, false}, "the region's, larger": {false, together, 1, true}, "another region's": {true, together, 1, false}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var p *place
@@ -48,25 +51,32 @@ func TestDamagedBlobsAreFetchedAgain(t *testing.T) {
 			l, stop := p.startServer(0, leads)
 			w := told(t, p.keys)
 			w.answer()
-			w.decide("eve", declaration, words("late", 5000))
+			w.decide("eve", manyParts(declaration, words("late", 900))...)
+			doc := erasure(w.node, w.boot, toldErased...)
+			gone, kept := []string{"secret-5", "secret-6", "secret-7"}, []audit.Range(nil)
+			if c.held {
+				must(t, l.Take(doc))
+				must(t, l.Take(Document{Digest: wire.Sum([]byte("h")), Envelope: []byte("h"), Hold: &audit.Hold{ID: "case-7", From: 6, To: 6}}))
+				gone, kept = []string{"secret-5", "secret-7"}, []audit.Range{{From: 6, To: 6}}
+			}
 			for _, s := range c.spans {
 				p.ship(w.node, w.boot, w.frame(int(s.first), int(s.last)))
 			}
 			for _, l := range append(others, l) {
 				until(t, "archived", func() bool { return l.Has(w.node, w.boot, 32) })
 			}
-			doc := erasure(w.node, w.boot, toldErased...)
 			must(t, l.Take(doc))
 			until(t, "erased", done(l, doc))
+			until(t, "dropped", func() bool { return len(found(t, "secret-7", p.dir)) == 0 })
 			p.purge(w.author)
 			check := func(what string) {
 				t.Helper()
 				r, records := verified(t, p.dir, p.keys, doc)
 				b := r.Nodes[0].Boots[0]
-				if r.Verdict != audit.VerdictComplete || len(b.Missing) > 0 || len(b.NotErased) > 0 || records[32].Decision.Request.Bytes == nil {
+				if r.Verdict != audit.VerdictComplete || len(b.Missing) > 0 || !slices.Equal(b.NotErased, kept) || records[32].Decision.Request.Bytes == nil {
 					t.Errorf("%s: %s, missing %v, not erased %v, %v", what, r.Verdict, b.Missing, b.NotErased, r.Problems)
 				}
-				for _, secret := range []string{"secret-5", "secret-6", "secret-7"} {
+				for _, secret := range gone {
 					if files := found(t, secret, p.dir); len(files) > 0 {
 						t.Errorf("%s: %s is back in %v", what, secret, files)
 					}
@@ -90,12 +100,12 @@ func TestDamagedBlobsAreFetchedAgain(t *testing.T) {
 					}
 					l.Scrub(t.Context(), 0)
 					check(what)
-					kept, err := filepath.Glob(filepath.Join(p.dir, evidenceDir, "damaged-*.blobs"))
-					must(t, err)
-					if (len(kept) > 0) != d.left {
-						t.Errorf("%s: evidence %v", what, kept)
+					if left := damagedBlobs(t, p.dir); (len(left) > 0) != d.left {
+						t.Errorf("%s: evidence %v", what, left)
 					}
-					must(t, l.archive.dropDamaged([]audit.Records{{Node: w.node, Boot: w.boot}}))
+					for _, file := range damagedBlobs(t, p.dir) {
+						must(t, os.Remove(file))
+					}
 				}
 			}
 			stop()
@@ -126,4 +136,92 @@ func empty(t *testing.T, file string) {
 	frame, err = side.Encode()
 	must(t, err)
 	must(t, os.WriteFile(file, frame, 0o600))
+}
+
+// manyParts makes a request that is one blob, in which the parts given are others.
+func manyParts(parts ...[]byte) [][]byte {
+	for i := range 50 {
+		parts = append(parts, words(fmt.Sprint("small-", i), 100))
+	}
+	return parts
+}
+
+func damagedBlobs(t *testing.T, dir string) []string {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(dir, evidenceDir, "damaged-*.blobs"))
+	must(t, err)
+	return files
+}
+
+// Whether a blob is still used may be written in one that is not there: nothing is
+// dropped before that is back. Damaged blobs do not outlive the erasure.
+func TestEraseWaitsForBlobsThatAreLacking(t *testing.T) {
+	t.Parallel()
+	keys := &audit.Keys{}
+	key, vkey := signer(t, audit.RegionKeyName(tenant, "ra"))
+	must(t, keys.AddRegion(vkey))
+	w := &writer{author: newAuthor(t, keys, "e1")}
+	w.begin()
+	w.decide("ada", declaration)
+	w.decide("bob", manyParts(declaration)...)
+	w.answer()
+	dir := t.TempDir()
+	must(t, archive(dir).keep(w.batch(1, 2)))
+	must(t, archive(dir).keep(w.batch(3, 4)))
+	file := beside(filepath.Join(archive(dir).boot(w.node, w.boot), span{3, 4}.file()))
+	good, err := os.ReadFile(file)
+	must(t, err)
+	l, stop := offline(t, dir, keys, key, nil)
+	defer stop()
+	flip(t, file)
+	l.Scrub(t.Context(), 0)
+	if left := damagedBlobs(t, dir); len(left) != 1 {
+		t.Fatalf("evidence: %v", left)
+	}
+	doc := erasure(w.node, w.boot, audit.Range{From: 2, To: 2})
+	must(t, l.Take(doc))
+	for _, k := range l.documents.undone() {
+		if done, err := l.carryOut(t.Context(), k); done || err != nil {
+			t.Errorf("carried out: %v, %v", done, err)
+		}
+	}
+	if left := damagedBlobs(t, dir); len(left) > 0 {
+		t.Errorf("evidence that may hold what was erased: %v", left)
+	}
+	must(t, os.WriteFile(file, good, 0o600))
+	until(t, "done", done(l, doc))
+	r, records := verified(t, dir, keys, doc)
+	if r.Verdict != audit.VerdictComplete || records[2].Decision.Request.Bytes != nil || records[3].Decision.Request.Bytes == nil {
+		t.Errorf("%s: %v", r.Verdict, r.Problems)
+	}
+}
+
+// Records that come while an erasure of them is carried out, or after it, have it
+// carried out again, also when the process ends in between.
+func TestErasureIsOpenAgain(t *testing.T) {
+	key, _ := signer(t, audit.RegionKeyName(tenant, "ra"))
+	open := func(dir string) *Ledger {
+		l, err := Open(Config{Dir: dir, Tenant: tenant, Region: "ra", Key: key, Keys: &audit.Keys{}, Input: quiet{}})
+		must(t, err)
+		return l
+	}
+	dir := t.TempDir()
+	l, boot := open(dir), audit.BootID(1, 1)
+	doc := erasure("e1", boot, audit.Range{From: 5, To: 7})
+	must(t, l.Take(doc))
+	k := l.documents.undone()[0]
+	l.reopen(audit.Place{Node: "e1", Boot: boot}, 1, 5)
+	l.finished(k)
+	if done(l, doc)() || done(open(dir), doc)() {
+		t.Error("done, although records came meanwhile")
+	}
+	l.documents.undone()
+	l.finished(k)
+	if !done(l, doc)() || !done(open(dir), doc)() {
+		t.Error("not done")
+	}
+	l.reopen(audit.Place{Node: "e1", Boot: boot}, 7, 9)
+	if done(l, doc)() || done(open(dir), doc)() {
+		t.Error("done, although records came after it")
+	}
 }
