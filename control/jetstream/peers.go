@@ -29,6 +29,8 @@ type Peers struct {
 type Archive interface {
 	// Has reports whether the archive holds a record.
 	Has(node, boot string, seq uint64) bool
+	// HasBlobs reports whether it also holds the blobs of the batch with a record.
+	HasBlobs(node, boot string, seq uint64) bool
 	// Give returns archived batches from the one on that holds record from, at
 	// least one, then as many as fit into so many bytes.
 	Give(node, boot string, from uint64, bytes int) ([][]byte, error)
@@ -46,6 +48,8 @@ type wanted struct {
 	Node string `cbor:"1,keyasint"`
 	Boot string `cbor:"2,keyasint"`
 	From uint64 `cbor:"3,keyasint"`
+	// Blobs asks those only who have the blobs too.
+	Blobs bool `cbor:"4,keyasint,omitempty"`
 }
 
 func (r Region) archived(server, what string) string {
@@ -62,7 +66,7 @@ func (p Peers) Serve(ctx context.Context, a Archive) error {
 	}
 	answers := map[string]func(wanted) *bus.Answer{
 		p.archived(anyServer, "who"): func(w wanted) *bus.Answer {
-			if !a.Has(w.Node, w.Boot, w.From) {
+			if !a.Has(w.Node, w.Boot, w.From) || w.Blobs && !a.HasBlobs(w.Node, w.Boot, w.From) {
 				return nil // others may
 			}
 			return &bus.Answer{Data: []byte(p.Server)}
@@ -99,7 +103,17 @@ func (p Peers) Serve(ctx context.Context, a Archive) error {
 // Fetch calls take with archived batches of a boot that hold record from and
 // what follows, of one server after another, until take returns true.
 func (p Peers) Fetch(ctx context.Context, node, boot string, from uint64, take func(frame []byte) (enough bool)) error {
-	question, err := wire.Marshal(wanted{node, boot, from})
+	return p.fetch(ctx, wanted{Node: node, Boot: boot, From: from}, take)
+}
+
+// FetchBlobs is Fetch of those who have the blobs of the batch with record from;
+// it goes on to other regions until take returns true.
+func (p Peers) FetchBlobs(ctx context.Context, node, boot string, from uint64, take func(frame []byte) (enough bool)) error {
+	return p.fetch(ctx, wanted{Node: node, Boot: boot, From: from, Blobs: true}, take)
+}
+
+func (p Peers) fetch(ctx context.Context, w wanted, take func(frame []byte) (enough bool)) error {
+	question, err := wire.Marshal(w)
 	if err != nil {
 		return err
 	}
@@ -112,7 +126,7 @@ func (p Peers) Fetch(ctx context.Context, node, boot string, from uint64, take f
 				return nil
 			}
 		}
-		if len(frames) > 0 || ctx.Err() != nil {
+		if len(frames) > 0 && !w.Blobs || ctx.Err() != nil {
 			return ctx.Err()
 		}
 	}

@@ -25,7 +25,7 @@ var errOther = errors.New("exists with other bytes")
 //	nodes/NODE/BOOT/FIRST-LAST.batch  frames without blobs, created once; parts can be erased
 //	nodes/NODE/BOOT/FIRST-LAST.blobs  the blobs of a frame; they can be erased
 //	nodes/NODE/BOOT/receipt           the last counter-signed checkpoint
-//	evidence/REASON-DIGEST.batch      what was refused, and .txt: why
+//	evidence/REASON-DIGEST.batch      what was refused, and .txt: why; .blobs that were damaged
 //	documents/DIGEST.document         erasures and holds that were taken; .done: carried out
 //	sweeps/SERIAL.sweep               what was deleted because it was old, signed by the region
 //	position                          how far the region's stream was read
@@ -440,13 +440,11 @@ func syncDir(dir string) error {
 
 // isEvidence reports whether an evidence file is what was refused, and why.
 func isEvidence(file string) (why reason, ok bool) {
-	name, ok := strings.CutSuffix(file, ".batch")
-	if !ok {
-		name, ok = strings.CutSuffix(file, ".checkpoint")
+	for _, suffix := range []string{".batch", ".blobs", ".checkpoint"} {
+		name, ok := strings.CutSuffix(file, suffix)
+		if i := strings.LastIndexByte(name, '-'); ok && i >= 0 {
+			return reason(name[:i]), true
+		}
 	}
-	i := strings.LastIndexByte(name, '-')
-	if !ok || i < 0 {
-		return "", false
-	}
-	return reason(name[:i]), true
+	return "", false
 }

@@ -44,6 +44,8 @@ type bootState struct {
 	cosigned, published uint64
 	receipt             []byte
 	forked              bool
+	// bare are archived batches of which blobs are being asked for.
+	bare map[span]bool
 }
 
 // A claim is a size and root that somebody signed for.

@@ -63,11 +63,13 @@ type documents struct {
 	sweeping []*audit.Sweep // of which something may be left
 	released map[wire.Digest]bool
 	todo     map[wire.Digest]bool // erasures that are not done
+	late     map[wire.Digest]bool // those of todo of which records came since undone
 	wake     chan struct{}
 }
 
 func (d *documents) open(a archive) error {
-	d.known, d.released, d.todo = map[wire.Digest]*keptDocument{}, map[wire.Digest]bool{}, map[wire.Digest]bool{}
+	d.known, d.released = map[wire.Digest]*keptDocument{}, map[wire.Digest]bool{}
+	d.todo, d.late = map[wire.Digest]bool{}, map[wire.Digest]bool{}
 	d.removed, d.wake = &audit.Removed{}, make(chan struct{}, 1)
 	entries, err := os.ReadDir(filepath.Join(string(a), documentsDir))
 	if errors.Is(err, fs.ErrNotExist) {

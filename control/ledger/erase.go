@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/holdfast-policy/holdfast/sdk/audit"
+	"github.com/holdfast-policy/holdfast/sdk/wire"
 )
 
 const (
@@ -68,20 +69,26 @@ func (l *Ledger) gone(b *audit.Batch, removed *audit.Removed) func(seq uint64) b
 
 // reopen has the erasures of those records carried out again.
 func (l *Ledger) reopen(at audit.Place, first, last uint64) {
-	d := &l.documents
+	for _, digest := range l.documents.reopen(at, first, last) {
+		if err := ignoreMissing(os.Remove(l.archive.document(digest, doneFile))); err != nil {
+			l.cfg.Log.Error("erasure", "erasure", digest.String(), "err", err)
+		}
+	}
+}
+
+func (d *documents) reopen(at audit.Place, first, last uint64) (again []wire.Digest) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for digest, k := range d.known {
-		if k.Refused != "" || d.todo[digest] {
-			continue
-		}
-		for _, r := range k.Erase {
-			if r.Node == at.Node && r.Boot == at.Boot && audit.Overlaps(r.Ranges, first, last) {
-				d.todo[digest] = true
-				wake(d.wake)
-			}
+		if k.Refused == "" && slices.ContainsFunc(k.Erase, func(r audit.Records) bool {
+			return r.Node == at.Node && r.Boot == at.Boot && audit.Overlaps(r.Ranges, first, last)
+		}) {
+			d.todo[digest], d.late[digest] = true, true
+			again = append(again, digest)
+			wake(d.wake)
 		}
 	}
+	return again
 }
 
 // erase carries erasures out until ctx ends.
@@ -113,6 +120,7 @@ func (l *Ledger) erase(ctx context.Context) {
 func (d *documents) undone() (out []*keptDocument) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	clear(d.late)
 	for digest := range d.todo {
 		out = append(out, d.known[digest])
 	}
@@ -121,15 +129,29 @@ func (d *documents) undone() (out []*keptDocument) {
 }
 
 func (l *Ledger) finished(k *keptDocument) {
-	if err := replace(l.archive.document(k.Digest, doneFile), nil); err != nil {
+	path := l.archive.document(k.Digest, doneFile)
+	if err := replace(path, nil); err != nil {
 		l.cfg.Log.Error("erasure", "erasure", k.Digest.String(), "err", err)
 		return
 	}
-	d := &l.documents
-	d.mu.Lock()
-	delete(d.todo, k.Digest)
-	d.mu.Unlock()
+	if !l.documents.finish(k.Digest) {
+		if err := ignoreMissing(os.Remove(path)); err != nil {
+			l.cfg.Log.Error("erasure", "erasure", k.Digest.String(), "err", err)
+		}
+		return
+	}
 	l.cfg.Log.Warn("erasure carried out", "erasure", k.Digest.String())
+}
+
+// finish notes that nothing is left of an erasure, unless records came meanwhile.
+func (d *documents) finish(digest wire.Digest) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.late[digest] {
+		return false
+	}
+	delete(d.todo, digest)
+	return true
 }
 
 // carryOut erases what is here of an erasure's records; done means that nothing
@@ -143,7 +165,7 @@ func (l *Ledger) carryOut(ctx context.Context, k *keptDocument) (done bool, err 
 		done = done && ok
 		errs = append(errs, err)
 	}
-	errs = append(errs, l.eraseEvidence())
+	errs = append(errs, l.eraseEvidence(), l.dropDamaged(k.Erase))
 	return done && ctx.Err() == nil, errors.Join(errs...)
 }
 
@@ -160,8 +182,9 @@ func (l *Ledger) eraseBoot(ctx context.Context, r audit.Records, forced bool) (d
 		done = done && !waits
 		return err
 	})
-	spans, err := l.archive.spans(r.Node, r.Boot)
-	if err != nil {
+	var spans []span
+	// In the lane: a batch that is being stored belongs to what is here.
+	if !l.do(ctx, key, func() { spans, err = l.archive.spans(r.Node, r.Boot) }) || err != nil {
 		return false, err
 	}
 	if len(spans) == 0 {
@@ -306,6 +329,7 @@ func (l *Ledger) scrubWindow(key bootKey, number uint64, forced bool) (waits boo
 	first, last := number*audit.WindowRecords+1, (number+1)*audit.WindowRecords
 	spans = slices.DeleteFunc(spans, func(s span) bool { return s.last < first || s.first > last })
 	at, removed := audit.Place{Node: key.node, Boot: key.boot}, l.documents.erased()
+	var window audit.Window
 	scrub := audit.NewScrub(number, func(seq uint64) bool { return removed.Has(at, seq) })
 	next, whole := first, true
 	for _, s := range spans {
@@ -319,6 +343,9 @@ func (l *Ledger) scrubWindow(key bootKey, number uint64, forced bool) (waits boo
 				return true, nil // who uses what is known when it was fetched again
 			}
 			continue
+		}
+		if len(b.Lacks(&window)) > 0 && whole && !forced {
+			return true, nil // what is not here may say who uses what
 		}
 		scrub.Batch(b)
 		next = s.last + 1

@@ -44,6 +44,8 @@ type Peers interface {
 	// Fetch calls take with archived batches of a boot that hold record from and
 	// what follows, of one server after another, until take returns true.
 	Fetch(ctx context.Context, node, boot string, from uint64, take func(frame []byte) (enough bool)) error
+	// FetchBlobs is Fetch from servers that have the blobs of the first batch.
+	FetchBlobs(ctx context.Context, node, boot string, from uint64, take func(frame []byte) (enough bool)) error
 }
 
 // Config of a Ledger.

@@ -166,6 +166,7 @@ func (l *Ledger) expireAgain(ctx context.Context) error {
 	var errs []error
 	for _, s := range l.documents.unswept() {
 		done := true
+		errs = append(errs, l.dropDamaged(s.Parts))
 		for _, r := range s.Parts {
 			ok, err := l.eraseBoot(ctx, r, false)
 			done = done && ok && err == nil && ctx.Err() == nil

@@ -44,9 +44,10 @@ func (l *Ledger) scrubBoot(ctx context.Context, key bootKey, rest int) {
 		l.cfg.Log.Error("scrub", "node", key.node, "boot", key.boot, "err", err)
 		return
 	}
+	w := walk{next: 1}
 	for _, s := range spans {
 		began := time.Now()
-		if !l.intact(key, s) && !l.do(ctx, key, func() { l.lost(key, s) }) {
+		if !l.scrubSpan(ctx, key, s, &w) {
 			return
 		}
 		if rest > 0 && !pause(ctx, time.Duration(rest)*time.Since(began)) || ctx.Err() != nil {
@@ -54,6 +55,24 @@ func (l *Ledger) scrubBoot(ctx context.Context, key bootKey, rest int) {
 		}
 	}
 	l.do(ctx, key, func() { l.recount(key) })
+}
+
+// scrubSpan reads one batch and its blobs, and has them fetched again when they
+// are not what was archived; false when ctx ended.
+func (l *Ledger) scrubSpan(ctx context.Context, key bootKey, s span, w *walk) bool {
+	if !l.intact(key, s) {
+		w.lose(s)
+		return l.do(ctx, key, func() { l.lost(key, s) })
+	}
+	if w.whole(l.archive, key, s) {
+		return true
+	}
+	if !l.mendBlobs(ctx, key, s) {
+		w.lose(s)
+	} else {
+		w.whole(l.archive, key, s) // what was fetched is for those behind it
+	}
+	return ctx.Err() == nil
 }
 
 // intact reports whether an archived batch is what its node signed. One that is

@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"bytes"
 	"slices"
 
 	"github.com/holdfast-policy/holdfast/sdk/wire"
@@ -31,6 +32,32 @@ func (e Entry) uses(find func(BlobID) []byte, f func(BlobID)) {
 			return []byte{} // go on: the others are used as well
 		})
 	}
+}
+
+// Lacks returns the blobs to which the batch's parts refer and that are neither in
+// it nor in w, which holds those of the batches before it and takes its own.
+func (b *Batch) Lacks(w *Window) (lacks []BlobID) {
+	for i, e := range b.Entries {
+		seq, own := b.First+uint64(i), e.own()
+		find := func(id BlobID) []byte {
+			if b := own[id]; b != nil {
+				return b
+			}
+			return w.Find(seq, id)
+		}
+		e.uses(find, func(id BlobID) {
+			if find(id) == nil && !slices.Contains(lacks, id) {
+				lacks = append(lacks, id)
+			}
+		})
+		var r Record
+		if bytes.Contains(e.Leaf, erasedWord) && wire.Unmarshal(e.Leaf, &r) == nil && r.forgets() {
+			w.enter(seq)
+			w.forget()
+		}
+		w.Take(seq, e)
+	}
+	return lacks
 }
 
 // A Scrub finds the blobs that nothing uses any more, in one window of a boot.
