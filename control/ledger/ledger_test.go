@@ -556,6 +556,30 @@ func TestDeletedBatchShowsInTheExport(t *testing.T) {
 	}
 }
 
+// Receipts are not synced: what a loss of power leaves of one counts as none.
+func TestTornReceiptCountsAsNone(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	a := newAuthor(t, p.keys, "e1")
+	l, stop := p.start()
+	p.ship(a.node, a.boot, a.frame(1, 10))
+	p.cosigned(l, a, 10)
+	stop()
+	file := filepath.Join(p.dir, nodesDir, a.node, a.boot, receiptFile)
+	whole, err := os.ReadFile(file)
+	must(t, err)
+	for n := range whole {
+		must(t, os.WriteFile(file, whole[:n], 0o600))
+		if r := p.report(); r.Verdict != audit.VerdictComplete || r.Nodes[0].Boots[0].Cosigned["ra"] != 0 {
+			t.Fatalf("%d bytes: %+v", n, r)
+		}
+		must(t, os.WriteFile(file, append(make([]byte, n), whole[n:]...), 0o600))
+		if r := p.report(); r.Verdict != audit.VerdictComplete {
+			t.Fatalf("zeros up to %d: %+v", n, r)
+		}
+	}
+}
+
 func TestOpenRefusesAnotherRegionsKey(t *testing.T) {
 	t.Parallel()
 	key, _ := signer(t, audit.RegionKeyName(tenant, "rb"))
