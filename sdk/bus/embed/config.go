@@ -24,7 +24,7 @@ func (c *HubConfig) config() (object, error) {
 		"host":        host(c.Host),
 		"port":        port(c.ClientPort),
 		"jetstream": object{
-			"domain": c.Region, "store_dir": c.Dir, "sync_interval": "always", "max_mem": maxMemory,
+			"domain": c.Region, "store_dir": c.Dir, "sync_interval": "always", "max_mem": maxMemory, "max_file": maxFile,
 		},
 		"max_payload":   MaxPayload,
 		"ping_interval": pingEvery,

@@ -37,6 +37,9 @@ const (
 	reconnectAt    = "250ms"
 	connectLimit   = "2s"
 	maxMemory      = 64 << 20
+	// maxFile is no bound. Each account has one; the server would otherwise add them
+	// up and refuse whole accounts where they are more than 3/4 of the free disk.
+	maxFile = 1 << 50
 )
 
 // A Login is the user of a tenant's account on every hub and edge of it.
