@@ -147,7 +147,7 @@ func (l *Ledger) dropDamaged(of []audit.Records) error {
 		if readErr == nil && !slices.ContainsFunc(of, func(r audit.Records) bool { return r.Node+"/"+r.Boot == string(subject) }) {
 			continue
 		}
-		err = errors.Join(err, os.Remove(path), ignoreMissing(os.Remove(words)))
+		err = errors.Join(err, ignoreMissing(os.Remove(path)), ignoreMissing(os.Remove(words)))
 	}
 	return err
 }

@@ -485,7 +485,7 @@ func (l *Ledger) eraseEvidence() error {
 			continue
 		}
 		if why == damaged && l.eraseDamaged(path, frame) {
-			err = errors.Join(err, os.Remove(path))
+			err = errors.Join(err, ignoreMissing(os.Remove(path)))
 			continue
 		}
 		if changed, change := l.strip(frame); change {

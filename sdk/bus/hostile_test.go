@@ -44,12 +44,12 @@ func newScene(t *testing.T) *scene {
 		s.hubA.PublishRelease(ctx, 1, []byte("release 1"), wire.Compress([]byte("package"))),
 		s.hubA.PutEnrolment(ctx, "e1", 1, []byte("enrolment of e1")),
 		s.rival.PublishRelease(ctx, 1, []byte("release of the rival")),
-		s.honest.Attest(ctx, true, 1, []byte("e1 attests")),
 	} {
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
+	regiontest.Until(t, "the honest edge is heard", 10*time.Second, func() bool { return s.honest.Attest(ctx, true, 1, []byte("e1 attests")) == nil })
 	if _, err := (jetstream.Sink{Region: s.edgeRegion()}).Publish(ctx, "e1", "b1", 0, []byte("records of e1")); err != nil {
 		t.Fatal(err)
 	}
