@@ -15,6 +15,7 @@ import (
 
 	"github.com/holdfast-policy/holdfast/control/hub"
 	"github.com/holdfast-policy/holdfast/internal/assembly"
+	"github.com/holdfast-policy/holdfast/internal/needs"
 	"github.com/holdfast-policy/holdfast/runtime/edge"
 	"github.com/holdfast-policy/holdfast/sdk/audit"
 	"github.com/holdfast-policy/holdfast/sdk/bus"
@@ -408,7 +409,7 @@ func TestFullDiskIsCounted(t *testing.T) {
 	}
 	dir := d.journal("small")
 	if err := mountTmpfs(dir, "160m"); err != nil {
-		t.Skipf("no small file system: %v", err)
+		needs.Mounting(t, err)
 	}
 	t.Cleanup(func() { unmount(dir) })
 	d.begin("small")

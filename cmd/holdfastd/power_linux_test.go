@@ -16,6 +16,7 @@ import (
 
 	"github.com/holdfast-policy/holdfast/internal/assembly"
 	"github.com/holdfast-policy/holdfast/internal/lossyfs"
+	"github.com/holdfast-policy/holdfast/internal/needs"
 	"github.com/holdfast-policy/holdfast/sdk/audit"
 	"github.com/holdfast-policy/holdfast/sdk/bundle"
 	"github.com/holdfast-policy/holdfast/sdk/client"
@@ -32,12 +33,11 @@ type lossy struct {
 	lost    lossyfs.Lost // in all
 }
 
-// mountable skips the test where nothing can be mounted, in CI too: its machines
-// may have no FUSE.
+// mountable skips the test where nothing can be mounted.
 func mountable(t *testing.T) {
 	t.Helper()
 	if err := lossyfs.Available(); err != nil {
-		t.Skipf("not tested here: %v", err)
+		needs.Mounting(t, err)
 	}
 }
 
@@ -57,7 +57,7 @@ func newLossy(t *testing.T, dir string) *lossy {
 		t.Fatal(err)
 	}
 	if err := l.mount(); errors.Is(err, syscall.EPERM) {
-		t.Skipf("not tested here: %v", err)
+		needs.Mounting(t, err)
 	} else if err != nil {
 		t.Fatal(err)
 	}

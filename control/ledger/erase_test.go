@@ -3,6 +3,7 @@ package ledger
 import (
 	"bytes"
 	"context"
+	crand "crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -16,6 +17,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/mod/sumdb/note"
 
@@ -484,28 +486,49 @@ const (
 	killKeys = "HOLDFAST_ERASE_KILL_KEYS"
 )
 
-// TestEraseInAProcess is the process that TestKilledErasure kills.
-func TestEraseInAProcess(t *testing.T) {
-	dir := os.Getenv(killDir)
-	if dir == "" {
-		t.Skip("only for TestKilledErasure")
-	}
+// eraseAndDie is the process that TestKilledErasure kills: a ledger without its
+// stream that carries the erasure out, and kills itself at a step.
+func eraseAndDie(dir string) error {
 	keys, err := audit.ParseKeys([]byte(os.Getenv(killKeys)))
-	must(t, err)
-	key, _ := signer(t, audit.RegionKeyName(tenant, "ra"))
+	if err != nil {
+		return err
+	}
+	secret, _, err := note.GenerateKey(crand.Reader, audit.RegionKeyName(tenant, "ra"))
+	if err != nil {
+		return err
+	}
+	key, err := note.NewSigner(secret)
+	if err != nil {
+		return err
+	}
 	left, err := strconv.Atoi(os.Getenv(killStep))
-	must(t, err)
+	if err != nil {
+		return err
+	}
 	var mu sync.Mutex
-	l, _ := offline(t, dir, keys, key, func(step string) {
+	l, err := Open(Config{Dir: dir, Tenant: tenant, Region: "ra", Key: key, Keys: keys, Input: quiet{}, Step: func(string) {
 		mu.Lock()
 		defer mu.Unlock()
 		if left--; left == 0 {
 			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 		}
-	})
+	}})
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	go l.Run(ctx)
 	doc := erasure("e1", audit.BootID(1, 0xfeed), toldErased...)
-	must(t, l.Take(doc))
-	until(t, "done", done(l, doc))
+	if err := l.Take(doc); err != nil {
+		return err
+	}
+	for finished := done(l, doc); !finished(); time.Sleep(time.Millisecond) {
+		if ctx.Err() != nil {
+			return fmt.Errorf("the erasure is not carried out: %w", ctx.Err())
+		}
+	}
+	return nil
 }
 
 // Killed with SIGKILL at each step of an erasure, the ledger carries it out when
@@ -524,7 +547,7 @@ func TestKilledErasure(t *testing.T) {
 		}
 		// What a crash before may have left of writing a batch.
 		must(t, os.WriteFile(filepath.Join(archive(dir).boot(w.node, w.boot), "x.batch.tmp"), w.frame(1, 10), 0o600))
-		cmd := exec.Command(os.Args[0], "-test.run=^TestEraseInAProcess$", "-test.timeout=20s")
+		cmd := exec.Command(os.Args[0])
 		cmd.Env = append(os.Environ(), killDir+"="+dir, killStep+"="+strconv.Itoa(step), killKeys+"="+string(keys.File()))
 		out, err := cmd.CombinedOutput()
 		if err == nil {

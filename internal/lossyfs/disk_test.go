@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/holdfast-policy/holdfast/internal/lossyfs"
+
+	"github.com/holdfast-policy/holdfast/internal/needs"
 )
 
 // A bench is a disk that is mounted, on a machine where that can be.
@@ -24,12 +26,12 @@ type bench struct {
 func newBench(t *testing.T) *bench {
 	t.Helper()
 	if err := lossyfs.Available(); err != nil {
-		t.Skipf("not tested here: %v", err)
+		needs.Mounting(t, err)
 	}
 	b := &bench{t: t, disk: lossyfs.NewDisk(0), dir: t.TempDir()}
 	unmount, err := b.disk.Mount(b.dir)
 	if errors.Is(err, syscall.EPERM) {
-		t.Skipf("not tested here: %v", err)
+		needs.Mounting(t, err)
 	}
 	b.check(err)
 	b.unmount = unmount

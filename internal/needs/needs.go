@@ -20,6 +20,20 @@ func Missing(t testing.TB, why any) {
 	t.Skipf("not tested here: %v", why)
 }
 
+// Mounts names the environment variable that .ci/run sets to 1 where it could
+// mount a file system: nothing that it installs makes that possible elsewhere, as
+// it takes root, and /dev/fuse for disks that lose power.
+const Mounts = "HOLDFAST_NEEDS_MOUNTS"
+
+// Mounting skips a test that could not mount, or fails it under Mounts.
+func Mounting(t testing.TB, err error) {
+	t.Helper()
+	if os.Getenv(Mounts) != "" {
+		t.Fatalf("mount: %v, and %s is set", err, Mounts)
+	}
+	t.Skipf("not tested here, mounting takes root and /dev/fuse: %v", err)
+}
+
 // OnlyZig takes every compiler but Zig, and Node, which may run it, off PATH.
 func OnlyZig(t testing.TB) {
 	t.Helper()

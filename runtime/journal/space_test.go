@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/holdfast-policy/holdfast/internal/needs"
 	"github.com/holdfast-policy/holdfast/sdk/audit"
 	"github.com/holdfast-policy/holdfast/sdk/policy"
 )
@@ -159,7 +160,7 @@ func TestQuota(t *testing.T) {
 func TestFullTmpfs(t *testing.T) {
 	b, told := spaceBench(t)
 	if err := mountTmpfs(b.cfg.Dir, "1m"); err != nil {
-		t.Skipf("needs root: %v", err)
+		needs.Mounting(t, err)
 	}
 	t.Cleanup(func() { unmount(b.cfg.Dir) })
 	ballast := filepath.Join(b.cfg.Dir, "ballast")
