@@ -470,7 +470,7 @@ func TestEraseWhatIsDamaged(t *testing.T) {
 		t.Error("what other records use is gone")
 	}
 	for _, b := range []*audit.Batch{w.batch(1, 5), w.batch(6, 10)} { // fetched, with other bounds
-		must(t, archive(dir).keep(b))
+		l.do(t.Context(), bootKey{w.node, w.boot}, func() { must(t, l.store(b, nil)) })
 	}
 	until(t, "done", done(l, doc))
 	stop()
