@@ -54,7 +54,8 @@ const (
 
 // documents are what a ledger knows of erasures and holds.
 type documents struct {
-	taking sync.Mutex // held while a document is taken, over its I/O: one at a time
+	taking   sync.Mutex // held while a document is taken, over its I/O: one at a time
+	deleting sync.Mutex // held while what sweeps name is deleted: Expire and the erasures do
 
 	mu       sync.Mutex // guards what follows
 	known    map[wire.Digest]*keptDocument

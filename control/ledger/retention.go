@@ -163,6 +163,8 @@ func (l *Ledger) expire(ctx context.Context, parts []audit.Records, now time.Tim
 
 // expireAgain deletes what signed sweeps name and what is still there.
 func (l *Ledger) expireAgain(ctx context.Context) error {
+	l.documents.deleting.Lock()
+	defer l.documents.deleting.Unlock()
 	var errs []error
 	for _, s := range l.documents.unswept() {
 		done := true
