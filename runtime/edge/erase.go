@@ -1,18 +1,15 @@
 package edge
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/holdfast-policy/holdfast/runtime/loader"
 	"github.com/holdfast-policy/holdfast/sdk/audit"
 	"github.com/holdfast-policy/holdfast/sdk/bundle"
-	"github.com/holdfast-policy/holdfast/sdk/policy"
 	"github.com/holdfast-policy/holdfast/sdk/wire"
 )
 
@@ -111,7 +108,7 @@ func (n *Node) once(d wire.Digest, rec *audit.AdminRecord) {
 	if _, err := os.Stat(path); err == nil {
 		return
 	}
-	_, err := n.Journal().Append(context.Background(), &audit.Record{Kind: audit.KindAdmin, Time: time.Now().UnixNano(), Admin: rec}, policy.Synced)
+	err := n.Write(rec)
 	if err == nil {
 		err = loader.Replace(path, nil)
 	}
