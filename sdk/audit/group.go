@@ -52,9 +52,6 @@ type GroupHeader struct {
 	old            bool
 }
 
-// Last is the seq of the group's last record.
-func (h GroupHeader) Last() uint64 { return h.First + uint64(h.Count) - 1 }
-
 func checksum(salt uint32, b []byte) uint32 {
 	return crc32.Update(salt, crc32.MakeTable(crc32.Castagnoli), b)
 }
