@@ -57,9 +57,7 @@ func (n *Node) takeErasure(env []byte) {
 	for _, r := range e.Records {
 		if r.Node == n.cfg.Name {
 			ranges += uint64(len(r.Ranges))
-			for _, x := range r.Ranges {
-				records += x[1] - x[0] + 1
-			}
+			records += r.Count()
 		}
 	}
 	if ranges == 0 {
