@@ -170,14 +170,14 @@ func (w *blobWindow) keep(in introduced) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if in.room > 0 {
-		if in.room <= MaxShared && w.bytes+int(in.room) <= MaxWindowBytes {
+		if fits(w.bytes, in.room) {
 			w.bytes += int(in.room)
 		}
 		return
 	}
 	have, there := w.blobs[in.id]
 	switch {
-	case there && have.seq <= in.seq || len(in.bytes) > MaxShared || !there && w.bytes+len(in.bytes) > MaxWindowBytes:
+	case there && have.seq <= in.seq, len(in.bytes) > MaxShared, !there && !fits(w.bytes, uint64(len(in.bytes))):
 		return
 	case !there:
 		w.bytes += len(in.bytes)
