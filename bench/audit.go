@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -13,15 +12,12 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/holdfast-policy/holdfast/compiler"
 	"github.com/holdfast-policy/holdfast/control/ledger/formats"
 	"github.com/holdfast-policy/holdfast/control/ledger/index"
 	"github.com/holdfast-policy/holdfast/internal/assembly"
 	"github.com/holdfast-policy/holdfast/internal/demo"
-	"github.com/holdfast-policy/holdfast/modules"
 	"github.com/holdfast-policy/holdfast/runtime/edge"
 	"github.com/holdfast-policy/holdfast/runtime/engine"
-	"github.com/holdfast-policy/holdfast/runtime/loader"
 	"github.com/holdfast-policy/holdfast/runtime/replay"
 	"github.com/holdfast-policy/holdfast/sdk/audit"
 	"github.com/holdfast-policy/holdfast/sdk/bundle"
@@ -71,7 +67,7 @@ func (b *bench) auditOf(ctx context.Context, name string, n int, of func(context
 	if err := assembly.ExportJournals(assembly.Layout{Dir: e.fleet}, e.dir); err != nil {
 		return err
 	}
-	size, err := sizeOf(e.dir)
+	size, err := folderBytes(e.dir)
 	if err != nil {
 		return err
 	}
@@ -192,27 +188,10 @@ func rbacBodies(ctx context.Context) (*work, error) {
 
 // toolCalls are the demo's policies and calls.
 func toolCalls(ctx context.Context) (*work, error) {
-	host, err := loader.NewHost(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer host.Close(ctx)
 	w := &work{files: map[wire.Digest][]byte{}, points: []bundle.Point{{Name: policy.PointPreCall, Durability: policy.Written}}}
-	for _, name := range []string{"tool-authz", "argument-guard"} {
-		fsys, err := fs.Sub(modules.FS, name)
-		if err != nil {
-			return nil, err
-		}
-		built, err := compiler.BuildFS(ctx, fsys, compiler.Options{Loader: host, Prebuilt: true})
-		if err != nil {
-			return nil, err
-		}
-		content, err := wire.Decompress(built.File, bundle.MaxPackage)
-		if err != nil {
-			return nil, err
-		}
-		w.files[built.Digest] = built.File
-		w.points[0].Packages = append(w.points[0].Packages, bundle.PackageRef{Name: name, Digest: built.Digest, Size: uint64(len(content))})
+	var err error
+	if w.points[0].Packages, err = demoPolicies(ctx, w.files); err != nil {
+		return nil, err
 	}
 	w.calls, err = demo.Calls(1)
 	return w, err
@@ -295,18 +274,4 @@ func formatExport(ctx context.Context, e *exported, format string) error {
 	}
 	err = e.verify(ctx, audit.Options{Records: w.Records})
 	return errors.Join(err, w.Close())
-}
-
-func sizeOf(dir string) (n int64, err error) {
-	err = filepath.WalkDir(dir, func(_ string, d os.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
-		}
-		info, err := d.Info()
-		if err == nil {
-			n += info.Size()
-		}
-		return err
-	})
-	return n, err
 }

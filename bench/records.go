@@ -95,24 +95,10 @@ func demoEdge(ctx context.Context, dir string) (*assembly.Edge, error) {
 	if err != nil {
 		return nil, err
 	}
-	host, err := loader.NewHost(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer host.Close(ctx)
 	point := bundle.Point{Name: policy.PointPreCall, Durability: policy.Synced}
 	files := map[wire.Digest][]byte{}
-	for _, name := range []string{"tool-authz", "argument-guard"} {
-		fsys, err := fs.Sub(modules.FS, name)
-		if err != nil {
-			return nil, err
-		}
-		built, err := compiler.BuildFS(ctx, fsys, compiler.Options{Loader: host, Prebuilt: true})
-		if err != nil {
-			return nil, err
-		}
-		point.Packages = append(point.Packages, bundle.PackageRef{Name: name, Digest: built.Digest, Size: built.Size})
-		files[built.Digest] = built.File
+	if point.Packages, err = demoPolicies(ctx, files); err != nil {
+		return nil, err
 	}
 	published, err := home.Publish([]bundle.Point{point}, files)
 	if err != nil {
@@ -126,6 +112,28 @@ func demoEdge(ctx context.Context, dir string) (*assembly.Edge, error) {
 		_, err = inForce(ctx, []string{e.URL()}, published.Epoch)
 	}
 	return e, err
+}
+
+// demoPolicies builds the demo's policies, and adds their files.
+func demoPolicies(ctx context.Context, files map[wire.Digest][]byte) (refs []bundle.PackageRef, err error) {
+	host, err := loader.NewHost(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer host.Close(ctx)
+	for _, name := range []string{"tool-authz", "argument-guard"} {
+		fsys, err := fs.Sub(modules.FS, name)
+		if err != nil {
+			return nil, err
+		}
+		built, err := compiler.BuildFS(ctx, fsys, compiler.Options{Loader: host, Prebuilt: true})
+		if err != nil {
+			return nil, err
+		}
+		refs = append(refs, bundle.PackageRef{Name: name, Digest: built.Digest, Size: built.Size})
+		files[built.Digest] = built.File
+	}
+	return refs, nil
 }
 
 // askCalls asks for all calls several times and returns OPA's events for them.

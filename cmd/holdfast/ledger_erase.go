@@ -22,8 +22,9 @@ import (
 
 // whatStays is what an erasure leaves, and where, for how long.
 const whatStays = `What stays, and where:
-  in the leaves, for ever: point, subject, action, resource, verdict, reasons and what
-    the request stated of itself; masks in the release keep these out of what is to come;
+  in the leaves, for ever: point, request id, subject, action, resource, verdict, reasons,
+    obligations and what the request stated of itself; masks in the release keep these out
+    of what is to come;
   in a node's journal: the parts, until the node trims what the regions have (at most its quota);
   in NATS: messages that were removed before, until their block is compacted; in a region of
     several servers the consensus log, until it is compacted;

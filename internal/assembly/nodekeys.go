@@ -40,7 +40,7 @@ func openNodeKeys(file string, into *audit.Keys) (*nodeKeys, error) {
 	}
 	for line := range bytes.Lines(text) {
 		// A damaged line is that of a node whose enrolment comes again.
-		if l, err := parseKeyLine(line); err == nil && into.SetNode(l.Key, l.Former...) == nil {
+		if l, err := parseKeyLine(line); err == nil && l.trust(into) == nil {
 			k.lines = append(k.lines, bytes.TrimSpace(line))
 		}
 	}
@@ -55,12 +55,19 @@ func parseKeyLine(line []byte) (l keyLine, err error) {
 // enrolled trusts a node's log key from its enrolment on, and those before it for
 // what they signed.
 func (k *nodeKeys) enrolled(e *bundle.SignedEnrolment) error {
+	l := keyLineOf(&e.Enrolment)
+	return errors.Join(k.store(l), l.trust(k.into))
+}
+
+func keyLineOf(e *bundle.Enrolment) keyLine {
 	l := keyLine{Key: e.LogKey}
 	for _, f := range e.Former {
 		l.Former = append(l.Former, audit.FormerKey(f))
 	}
-	return errors.Join(k.store(l), k.into.SetNode(l.Key, l.Former...))
+	return l
 }
+
+func (l keyLine) trust(keys *audit.Keys) error { return keys.SetNode(l.Key, l.Former...) }
 
 // store puts a node's line in the place of the one that it had.
 func (k *nodeKeys) store(l keyLine) error {

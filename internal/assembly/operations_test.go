@@ -520,4 +520,13 @@ func enrolAndRetire(t *testing.T, l assembly.Layout, enrol *bundle.PrivateKey) {
 	if keys, err := os.ReadFile(edge.FormerKeysFile(filepath.Join(dir, "data"))); err != nil || strings.TrimSpace(string(keys)) != first.LogKey {
 		t.Errorf("%v: the node's folder knows the former keys %q", err, keys)
 	}
+	// A witness opens what the node signed with any of its keys.
+	dir, err = assembly.MakeWitness(l, "outside")
+	if err != nil {
+		t.Fatal(err)
+	}
+	known, err := os.ReadFile(filepath.Join(dir, "public.keys"))
+	if of := "node " + vkey + "\nnode " + first.LogKey + " until 7\nnode " + replaced.LogKey + "\n"; err != nil || !strings.Contains(string(known), of) {
+		t.Errorf("%v: the witness knows\n%swant\n%s", err, known, of)
+	}
 }

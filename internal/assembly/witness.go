@@ -148,7 +148,7 @@ func enrolledKeys(l Layout) (*audit.Keys, error) {
 		}
 		e, err := bundle.UnverifiedEnrolment(envelope) // this folder's own
 		if err == nil {
-			err = keys.SetNode(e.LogKey)
+			err = keyLineOf(e).trust(keys)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", path, err)

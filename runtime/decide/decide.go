@@ -25,6 +25,7 @@ const (
 	CodeFuel         = "policy_fuel_exhausted"
 	CodeValuesDiffer = "values_differ"
 	CodeNotReady     = "not_ready"
+	CodeTooLarge     = "decision_too_large"
 )
 
 // A Set is what a release becomes on a node. It is immutable once it is in
@@ -146,6 +147,28 @@ func NotReady() Outcome {
 	return Outcome{Decision: policy.Decision{Reasons: []policy.Reason{{
 		Code: CodeNotReady, Text: "no verified release is in force on this node",
 	}}}}
+}
+
+// Cause is what records call a run's trap.
+func (r *Run) Cause() string {
+	if r.Trap == abi.TrapFuel {
+		return "fuel"
+	}
+	return "error"
+}
+
+// TooLarge is the denial that stands in for an outcome that no record can hold,
+// whatever the point's fail modes: it keeps what the modules did, but not what
+// they said, so that its own record always fits.
+func TooLarge(out Outcome) Outcome {
+	small := Outcome{Decision: policy.Decision{Epoch: out.Decision.Epoch, Reasons: []policy.Reason{{
+		Code: CodeTooLarge, Text: "the policies said more than a record can hold",
+	}}}}
+	for _, r := range out.Runs {
+		r.Logs = nil
+		small.Runs = append(small.Runs, r)
+	}
+	return small
 }
 
 func (p *Point) run(m *Module, in *inputs, now int64) Run {

@@ -48,7 +48,7 @@ func (n *Node) Data(_ context.Context, path []string, input []byte) (policy.Answ
 		return answer, nil, &policy.NoDocumentError{Reason: doc.Failure}
 	case !answer.Recorded && point.OnLogFailure != policy.FailAllowFlagged:
 		return answer, nil, &policy.NoDocumentError{Reason: "the record of this decision could not be written"}
-	case slices.ContainsFunc(answer.Reasons, func(r policy.Reason) bool { return r.Code == CodeTooLarge }):
+	case slices.ContainsFunc(answer.Reasons, func(r policy.Reason) bool { return r.Code == decide.CodeTooLarge }):
 		return answer, nil, &policy.NoDocumentError{Reason: "the policies said more than a record can hold"}
 	case doc.Permits && !answer.Verdict.Permits():
 		return answer, nil, nil // nobody is given more than what is recorded

@@ -360,7 +360,7 @@ func (n *Node) answer(l *live, point *decide.Point, a *asked) policy.Answer {
 	a.took = n.cfg.Now().Sub(a.start)
 	ref, err := n.record(l, point, a)
 	if errors.Is(err, journal.ErrTooLarge) {
-		a.outcome = tooLarge(a.outcome)
+		a.outcome = decide.TooLarge(a.outcome)
 		ref, err = n.record(l, point, a)
 	}
 	answer := policy.Answer{Decision: a.outcome.Decision, Node: n.cfg.Name}

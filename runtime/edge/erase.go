@@ -1,18 +1,15 @@
 package edge
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/holdfast-policy/holdfast/runtime/loader"
 	"github.com/holdfast-policy/holdfast/sdk/audit"
 	"github.com/holdfast-policy/holdfast/sdk/bundle"
-	"github.com/holdfast-policy/holdfast/sdk/policy"
 	"github.com/holdfast-policy/holdfast/sdk/wire"
 )
 
@@ -60,9 +57,7 @@ func (n *Node) takeErasure(env []byte) {
 	for _, r := range e.Records {
 		if r.Node == n.cfg.Name {
 			ranges += uint64(len(r.Ranges))
-			for _, x := range r.Ranges {
-				records += x[1] - x[0] + 1
-			}
+			records += r.Count()
 		}
 	}
 	if ranges == 0 {
@@ -111,7 +106,7 @@ func (n *Node) once(d wire.Digest, rec *audit.AdminRecord) {
 	if _, err := os.Stat(path); err == nil {
 		return
 	}
-	_, err := n.Journal().Append(context.Background(), &audit.Record{Kind: audit.KindAdmin, Time: time.Now().UnixNano(), Admin: rec}, policy.Synced)
+	err := n.Write(rec)
 	if err == nil {
 		err = loader.Replace(path, nil)
 	}

@@ -106,24 +106,6 @@ func short(s string) string {
 	return strings.ToValidUTF8(s[:maxShort], "") + "..."
 }
 
-// CodeTooLarge is the reason code of a denial in the place of a decision whose
-// record would not fit the journal.
-const CodeTooLarge = "decision_too_large"
-
-// tooLarge is the denial that stands in for a decision that no record can hold,
-// whatever the point's fail modes: it keeps what the modules did, but not what
-// they said, so that its own record always fits.
-func tooLarge(out decide.Outcome) decide.Outcome {
-	small := decide.Outcome{Decision: policy.Decision{Epoch: out.Decision.Epoch, Reasons: []policy.Reason{{
-		Code: CodeTooLarge, Text: "the policies said more than a record can hold",
-	}}}}
-	for _, r := range out.Runs {
-		r.Logs = nil
-		small.Runs = append(small.Runs, r)
-	}
-	return small
-}
-
 // recordRuns records what each module did.
 func recordRuns(r *audit.Record, p *decide.Point, runs []decide.Run, red *mask.Redaction) (err error) {
 	d := r.Decision
@@ -136,11 +118,7 @@ func recordRuns(r *audit.Record, p *decide.Point, runs []decide.Run, red *mask.R
 			logs = append(logs, abi.Log{Level: l.Level, Text: red.Text(l.Text)})
 		}
 		if run.Trap != "" && d.Failure == nil {
-			cause := "error"
-			if run.Trap == abi.TrapFuel {
-				cause = "fuel"
-			}
-			d.Failure = &audit.Failure{Mode: run.FailMode, Cause: cause, Trap: string(run.Trap), Module: &m.Digest}
+			d.Failure = &audit.Failure{Mode: run.FailMode, Cause: run.Cause(), Trap: string(run.Trap), Module: &m.Digest}
 		}
 	}
 	if len(logs) > 0 {

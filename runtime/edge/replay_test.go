@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/holdfast-policy/holdfast/compiler/rego"
+	"github.com/holdfast-policy/holdfast/runtime/decide"
 	"github.com/holdfast-policy/holdfast/runtime/edge"
 	"github.com/holdfast-policy/holdfast/runtime/engine"
 	"github.com/holdfast-policy/holdfast/runtime/replay"
@@ -214,7 +215,7 @@ func replaySeesChanges(t *testing.T, w *world, n *node) {
 	records := n.records()
 	i := slices.IndexFunc(records, func(r *audit.Record) bool { return r.Decision != nil && r.Decision.Value != nil })
 	d := records[i].Decision
-	d.Verdict, d.Value, d.Obligations, d.Reasons = policy.Deny, nil, nil, []audit.Reason{{Code: edge.CodeTooLarge, Text: "the policies said more than a record can hold"}}
+	d.Verdict, d.Value, d.Obligations, d.Reasons = policy.Deny, nil, nil, []audit.Reason{{Code: decide.CodeTooLarge, Text: "the policies said more than a record can hold"}}
 	if report, different := w.replay(records, nil); !report.Equal() {
 		t.Errorf("too large: %+v %+v", report, different)
 	}

@@ -107,6 +107,28 @@ func lastOf(groups []place, first uint64) (last uint64) {
 	return last
 }
 
+// A group of an earlier version behind the damage is evidence too.
+func TestFlippedByteBelowAGroupOfAnEarlierVersion(t *testing.T) {
+	b, boot := ended(t, false)
+	groups := groupsOf(t, boot)
+	before, last := groups[records-2], groups[records-1]
+	if before.path != last.path {
+		t.Fatal("the last segment has one group")
+	}
+	edit(t, last.path, func(c []byte) []byte {
+		h := c[last.off : last.off+audit.GroupHeaderBytes]
+		copy(h, "HFG1")
+		binary.LittleEndian.PutUint32(h[36:], crc32.Update(boot.salt, castagnoli, h[:36]))
+		return c
+	})
+	flip(t, before.path, before.end-1)
+	j := b.open()
+	defer j.Close()
+	if damage := j.Report().Damage; len(damage) != 1 || damage[0].From != before.first || damage[0].To != records-1 {
+		t.Fatalf("%+v", j.Report())
+	}
+}
+
 // mustDamage opens the journal and checks that exactly the records from to to are
 // reported lost: by Open, by the new boot's record, by ReadBatch, by Export and by
 // the verification of what is left; and again after two more starts.

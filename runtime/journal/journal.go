@@ -265,6 +265,17 @@ func (j *Journal) state(boot string) (bootDir, bootState, error) {
 	return bootDir{}, bootState{}, fmt.Errorf("journal has no boot %.40q", boot)
 }
 
+// kept is the state that is changed when a boot is trimmed or found damaged. The
+// lock is held.
+func (j *Journal) kept(boot string) *bootState {
+	for i := range j.past {
+		if j.past[i].id == boot {
+			return &j.past[i].bootState
+		}
+	}
+	return &j.running
+}
+
 // maxCursors bounds the places that ReadBatch remembers, so that a few readers
 // go on where they were without reading a segment again.
 const maxCursors = 8

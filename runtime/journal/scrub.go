@@ -215,12 +215,7 @@ func (j *Journal) knows(boot string, d *Damage) bool {
 // keepDamage has readers refuse what is damaged, stores it and tells of it.
 func (j *Journal) keepDamage(b bootDir, d *Damage) error {
 	j.mu.Lock()
-	state := &j.running
-	for i := range j.past {
-		if j.past[i].id == b.id {
-			state = &j.past[i].bootState
-		}
-	}
+	state := j.kept(b.id)
 	state.lost = append(slices.Clone(state.lost), d)
 	lost := state.lost
 	j.mu.Unlock()

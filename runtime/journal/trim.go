@@ -200,12 +200,7 @@ func (b bootDir) trimWhole(last segment, size uint64) (trimState, error) {
 func (j *Journal) setTrimmed(boot string, through uint64) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	state := &j.running
-	for i := range j.past {
-		if j.past[i].id == boot {
-			state = &j.past[i].bootState
-		}
-	}
+	state := j.kept(boot)
 	state.trimmed, state.lost = through, within(through, state.lost)
 }
 

@@ -10,7 +10,6 @@ import (
 	"github.com/holdfast-policy/holdfast/runtime/engine"
 	"github.com/holdfast-policy/holdfast/sdk/audit"
 	"github.com/holdfast-policy/holdfast/sdk/bundle"
-	"github.com/holdfast-policy/holdfast/sdk/policy"
 	"github.com/holdfast-policy/holdfast/sdk/wire"
 )
 
@@ -318,23 +317,12 @@ func (l *Loader) admissible(s *bundle.SignedRelease) error {
 // before the node lost a region stays.
 func (c *Config) durable(s *bundle.SignedRelease) error {
 	for _, p := range s.Points {
-		if need := regionsFor(p.Durability); need > c.Regions {
+		if need := p.Durability.Regions(); need > c.Regions {
 			return fmt.Errorf("%w: point %s wants %s, which needs %d of them, and the node ships its records to %d; configure more regions, or release a weaker class",
 				ErrDurability, p.Name, p.Durability, need, c.Regions)
 		}
 	}
 	return nil
-}
-
-// regionsFor is how many regions a class needs.
-func regionsFor(d policy.Durability) int {
-	switch d {
-	case policy.Region:
-		return 1
-	case policy.Regions:
-		return 2
-	}
-	return 0
 }
 
 // current is a release that may have been verified before the last trust root

@@ -160,18 +160,11 @@ func describe(l *loaded, p *decide.Point, a *activation, old *audit.DecisionReco
 	if a != nil {
 		now.Epoch = a.record.Epoch
 	}
-	if len(old.Reasons) == 1 && old.Reasons[0].Code == codeTooLarge {
-		out.Decision = policy.Decision{Reasons: []policy.Reason{{Code: codeTooLarge, Text: old.Reasons[0].Text}}}
-		for i := range out.Runs {
-			out.Runs[i].Logs = nil
-		}
+	if len(old.Reasons) == 1 && old.Reasons[0].Code == decide.CodeTooLarge {
+		out = decide.TooLarge(out)
 	}
 	return now, fill(now, p, a, out)
 }
-
-// codeTooLarge is the reason code of a denial in the place of a decision that no
-// record could hold; the node has it.
-const codeTooLarge = "decision_too_large"
 
 func fill(d *audit.DecisionRecord, p *decide.Point, a *activation, out decide.Outcome) (err error) {
 	d.Verdict, d.Obligations = out.Decision.Verdict, out.Decision.Obligations
@@ -189,10 +182,7 @@ func fill(d *audit.DecisionRecord, p *decide.Point, a *activation, out decide.Ou
 		d.Runs = append(d.Runs, audit.Run{Module: a.index(p, i), Verdict: r.Decision.Verdict, Fuel: r.Fuel, Trap: string(r.Trap)})
 		logs = append(logs, r.Logs...)
 		if r.Trap != "" && d.Failure == nil {
-			d.Failure = &audit.Failure{Mode: r.FailMode, Cause: "error", Trap: string(r.Trap), Module: &p.Modules[i].Digest}
-			if r.Trap == abi.TrapFuel {
-				d.Failure.Cause = "fuel"
-			}
+			d.Failure = &audit.Failure{Mode: r.FailMode, Cause: r.Cause(), Trap: string(r.Trap), Module: &p.Modules[i].Digest}
 		}
 	}
 	if len(logs) > 0 {

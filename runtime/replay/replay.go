@@ -13,6 +13,7 @@ import (
 	"github.com/holdfast-policy/holdfast/runtime/engine"
 	"github.com/holdfast-policy/holdfast/sdk/audit"
 	"github.com/holdfast-policy/holdfast/sdk/bundle"
+	"github.com/holdfast-policy/holdfast/sdk/inorder"
 )
 
 // Config says with what a Replayer decides.
@@ -36,8 +37,7 @@ type Replayer struct {
 	candidate *loaded
 	boot      boot // whose records come
 	report    *Report
-	jobs      chan *job // to the workers
-	ordered   chan *job // to the collector, in the order of the records
+	jobs      chan *job // to the workers, in the order of the records
 	running   sync.WaitGroup
 }
 
@@ -54,7 +54,6 @@ type job struct {
 	activations map[uint64]*activation // that they name
 	out         Report
 	different   []*Difference
-	done        chan struct{}
 }
 
 // New begins a replay. Close must be called, whatever happens.
@@ -62,21 +61,13 @@ func New(ctx context.Context, cfg Config) (*Replayer, error) {
 	if cfg.Workers == 0 {
 		cfg.Workers = runtime.GOMAXPROCS(0)
 	}
-	r := &Replayer{cfg: cfg, report: newReport(), jobs: make(chan *job), ordered: make(chan *job, 2*cfg.Workers)}
+	r := &Replayer{cfg: cfg, report: newReport(), jobs: make(chan *job)}
 	r.sets = sets{engine: cfg.Engine, packages: cfg.Packages}
 	if cfg.Candidate != nil {
 		var err error
 		if r.candidate, err = r.sets.open(ctx, cfg.Candidate); err != nil {
 			return nil, fmt.Errorf("candidate release: %w", err)
 		}
-	}
-	for range cfg.Workers {
-		r.running.Go(func() {
-			for j := range r.jobs {
-				r.work(j)
-				close(j.done)
-			}
-		})
 	}
 	r.running.Go(r.collect)
 	return r, nil
@@ -89,7 +80,7 @@ func (r *Replayer) Records(ctx context.Context, node, bootID string, records []*
 	if r.boot.node != node || r.boot.boot != bootID {
 		r.boot = boot{node: node, boot: bootID, activations: map[uint64]*activation{}}
 	}
-	j := &job{node: node, boot: bootID, activations: map[uint64]*activation{}, out: *newReport(), done: make(chan struct{})}
+	j := &job{node: node, boot: bootID, activations: map[uint64]*activation{}, out: *newReport()}
 	for _, rec := range records {
 		switch {
 		case rec.Activation != nil:
@@ -104,12 +95,11 @@ func (r *Replayer) Records(ctx context.Context, node, bootID string, records []*
 	}
 	select {
 	case r.jobs <- j:
+		return nil
 	case <-ctx.Done():
 		j.release()
 		return ctx.Err()
 	}
-	r.ordered <- j
-	return nil
 }
 
 // name has a job hold the set of an activation that one of its records names.
@@ -132,9 +122,16 @@ func (r *Replayer) name(ctx context.Context, j *job, seq uint64) {
 	a.set = nil
 }
 
+// collect has the jobs done, and takes what came of them in their order.
 func (r *Replayer) collect() {
-	for j := range r.ordered {
-		<-j.done
+	jobs := func(yield func(*job) bool) {
+		for j := range r.jobs {
+			if !yield(j) {
+				return
+			}
+		}
+	}
+	for j := range inorder.Map(r.cfg.Workers, jobs, func(j *job) *job { r.work(j); return j }) {
 		j.release()
 		r.report.add(&j.out)
 		if r.cfg.Different != nil {
@@ -156,7 +153,6 @@ func (j *job) release() {
 // Close waits for what was begun and returns what was found.
 func (r *Replayer) Close(ctx context.Context) (*Report, error) {
 	close(r.jobs)
-	close(r.ordered)
 	r.running.Wait()
 	err := r.sets.close(ctx)
 	if r.candidate != nil {

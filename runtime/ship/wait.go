@@ -20,9 +20,9 @@ type Need struct{ Stored, Cosigned int }
 func NeedOf(class policy.Durability) (n Need, ok bool) {
 	switch class {
 	case policy.Region:
-		return Need{Stored: 1}, true
+		return Need{Stored: class.Regions()}, true
 	case policy.Regions:
-		return Need{Cosigned: 2}, true
+		return Need{Cosigned: class.Regions()}, true
 	}
 	return Need{}, false
 }

@@ -59,30 +59,30 @@ func (e Entry) Record(find func(BlobID) []byte) (*Record, error) {
 		return nil, fmt.Errorf("record %d: %d parts, the leaf names %d", r.Seq, len(e.Parts), len(parts))
 	}
 	r.Key = e.Key
-	own := e.own()
+	find = e.finder(find)
 	for i, stored := range e.Parts {
-		if err := e.attach(parts[i], stored, func(id BlobID) []byte {
-			if b := own[id]; b != nil || find == nil {
-				return b
-			}
-			return find(id)
-		}); err != nil {
+		if err := e.attach(parts[i], stored, find); err != nil {
 			return nil, fmt.Errorf("record %d: part %d: %w", r.Seq, i, err)
 		}
 	}
 	return &r, nil
 }
 
-// own are the entry's own blobs by name.
-func (e Entry) own() map[BlobID][]byte {
-	if len(e.Blobs) == 0 {
-		return nil
+// finder looks for blobs among the entry's own and then by find, which may be nil.
+func (e Entry) finder(find func(BlobID) []byte) func(BlobID) []byte {
+	if len(e.Blobs) == 0 && find != nil {
+		return find
 	}
 	own := make(map[BlobID][]byte, len(e.Blobs))
 	for _, b := range e.Blobs {
 		own[NameBlob(b)] = b
 	}
-	return own
+	return func(id BlobID) []byte {
+		if b := own[id]; b != nil || find == nil {
+			return b
+		}
+		return find(id)
+	}
 }
 
 var errNotNamed = errors.New("not what the leaf names")

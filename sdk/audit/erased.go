@@ -1,7 +1,9 @@
 package audit
 
 import (
+	"bytes"
 	"cmp"
+	"errors"
 	"fmt"
 	"path"
 	"slices"
@@ -17,6 +19,14 @@ import (
 const EventErased = "erased"
 
 func (r *Record) forgets() bool { return r.Admin != nil && r.Admin.Event == EventErased }
+
+var erasedWord = []byte(EventErased)
+
+// forgets is that of the entry's record, which few entries have to be read for.
+func (e *Entry) forgets() bool {
+	var r Record
+	return bytes.Contains(e.Leaf, erasedWord) && wire.Unmarshal(e.Leaf, &r) == nil && r.forgets()
+}
 
 // Records names records of one boot of a node.
 type Records struct {
@@ -169,7 +179,7 @@ func (k *Keys) openDocument(envelope []byte) (Document, error) {
 	return open(envelope)
 }
 
-var errNoRoot = fmt.Errorf("no trust root was given that could vouch for it")
+var errNoRoot = errors.New("no trust root was given that could vouch for it")
 
 // An ExplainedBy is a document or sweep that explains what is not there.
 type ExplainedBy struct {

@@ -32,10 +32,11 @@ const (
 	maxBlobs      = maxParts * (MaxSlots + 1)
 )
 
-// GroupMagic begins every group; oldMagic those that earlier versions wrote.
+// GroupMagic begins every group, of whatever version: a digit follows.
 const (
-	GroupMagic = "HFG2"
-	oldMagic   = "HFG1"
+	GroupMagic = "HFG"
+	newMagic   = GroupMagic + "2"
+	oldMagic   = GroupMagic + "1"
 )
 
 // ErrGroup is returned for bytes that are not a group, or no longer.
@@ -50,9 +51,6 @@ type GroupHeader struct {
 	payload        uint32
 	old            bool
 }
-
-// Last is the seq of the group's last record.
-func (h GroupHeader) Last() uint64 { return h.First + uint64(h.Count) - 1 }
 
 func checksum(salt uint32, b []byte) uint32 {
 	return crc32.Update(salt, crc32.MakeTable(crc32.Castagnoli), b)
@@ -78,7 +76,7 @@ func appendList(dst []byte, list [][]byte) []byte {
 // rest is the payload.
 func SealGroup(group []byte, salt uint32, first, durableThrough uint64, count int) {
 	h, payload := group[:GroupHeaderBytes], group[GroupHeaderBytes:]
-	copy(h, GroupMagic)
+	copy(h, newMagic)
 	le := binary.LittleEndian
 	le.PutUint32(h[4:], uint32(len(payload)))
 	le.PutUint64(h[8:], first)
@@ -91,7 +89,7 @@ func SealGroup(group []byte, salt uint32, first, durableThrough uint64, count in
 
 // ParseGroupHeader reads a header, or returns ErrGroup.
 func ParseGroupHeader(b []byte, salt uint32) (GroupHeader, error) {
-	if len(b) < GroupHeaderBytes || string(b[:4]) != GroupMagic && string(b[:4]) != oldMagic {
+	if len(b) < GroupHeaderBytes || string(b[:4]) != newMagic && string(b[:4]) != oldMagic {
 		return GroupHeader{}, ErrGroup
 	}
 	le := binary.LittleEndian

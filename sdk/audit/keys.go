@@ -5,9 +5,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
-	"sort"
 	"strconv"
 	"strings"
 	"sync"
@@ -18,13 +16,58 @@ import (
 // Keys are the public keys that verification trusts. The zero value trusts
 // nobody. They are safe for concurrent use.
 type Keys struct {
-	mu      sync.RWMutex             // guards what follows
-	nodes   map[string]nodeKeys      // by key name
-	regions map[string]note.Verifier // by key name
-	lines   map[string]string        // of regions, by key name
-	open    func(envelope []byte) (Document, error)
+	mu        sync.RWMutex        // guards what follows
+	nodes     map[string]nodeKeys // by key name
+	regions   cosigners
+	witnesses cosigners
+	open      func(envelope []byte) (Document, error)
+}
 
-	witnesses witnesses
+// cosigners are the keys of those who counter-sign, each with one, by key name.
+type cosigners map[string]cosigner
+
+type cosigner struct {
+	note.Verifier
+	vkey string
+}
+
+// add trusts the key of one in a role, such as region.
+func (s *cosigners) add(role, vkey string) error {
+	v, err := note.NewVerifier(vkey)
+	if err != nil {
+		return fmt.Errorf("%s key: %w", role, err)
+	}
+	parts := strings.Split(v.Name(), "/")
+	if len(parts) != 4 || parts[0] != "holdfast" || !ValidName(parts[1]) || parts[2] != role || !ValidName(parts[3]) {
+		return fmt.Errorf("key name %.200q is not that of a %s", v.Name(), role)
+	}
+	if have, twice := (*s)[v.Name()]; twice && have.vkey != vkey {
+		return fmt.Errorf("a second key for %s", v.Name())
+	}
+	if *s == nil {
+		*s = cosigners{}
+	}
+	(*s)[v.Name()] = cosigner{v, vkey}
+	return nil
+}
+
+// lines are those of a public.keys file.
+func (s cosigners) lines(role string) string {
+	var out strings.Builder
+	for _, name := range sortedKeys(s) {
+		out.WriteString(role + " " + s[name].vkey + "\n")
+	}
+	return out.String()
+}
+
+// named are those whose key names begin with prefix, by name.
+func (s cosigners) named(prefix string) (out []note.Verifier) {
+	for _, name := range sortedKeys(s) {
+		if strings.HasPrefix(name, prefix) {
+			out = append(out, s[name].Verifier)
+		}
+	}
+	return out
 }
 
 // A nodeKey is one log key of a node.
@@ -153,24 +196,16 @@ const maxNodeKeys = 64
 
 // AddRegion trusts the ledger key of a region.
 func (k *Keys) AddRegion(vkey string) error {
-	v, err := note.NewVerifier(vkey)
-	if err != nil {
-		return fmt.Errorf("region key: %w", err)
-	}
-	parts := strings.Split(v.Name(), "/")
-	if len(parts) != 4 || parts[0] != "holdfast" || !ValidName(parts[1]) || parts[2] != "region" || !ValidName(parts[3]) {
-		return fmt.Errorf("key name %.200q is not that of a region", v.Name())
-	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.regions == nil {
-		k.regions, k.lines = map[string]note.Verifier{}, map[string]string{}
-	}
-	if k.regions[v.Name()] != nil && k.lines[v.Name()] != vkey {
-		return fmt.Errorf("a second key for %s", v.Name())
-	}
-	k.regions[v.Name()], k.lines[v.Name()] = v, vkey
-	return nil
+	return k.regions.add("region", vkey)
+}
+
+// AddWitness trusts the key of a witness.
+func (k *Keys) AddWitness(vkey string) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.witnesses.add("witness", vkey)
 }
 
 // Node returns the log key of a node, or nil. What the node signed with a key that
@@ -192,8 +227,8 @@ func (k *Keys) Node(tenant, node string) note.Verifier {
 func (k *Keys) Region(tenant, region string) note.Verifier {
 	k.mu.RLock()
 	defer k.mu.RUnlock()
-	if v, ok := k.regions[RegionKeyName(tenant, region)]; ok {
-		return v
+	if s, ok := k.regions[RegionKeyName(tenant, region)]; ok {
+		return s.Verifier
 	}
 	return nil
 }
@@ -202,14 +237,21 @@ func (k *Keys) Region(tenant, region string) note.Verifier {
 func (k *Keys) Regions(tenant string) []note.Verifier {
 	k.mu.RLock()
 	defer k.mu.RUnlock()
-	var out []note.Verifier
-	for name, v := range k.regions {
-		if strings.HasPrefix(name, RegionKeyName(tenant, "")) {
-			out = append(out, v)
-		}
-	}
-	sort.Slice(out, func(i, j int) bool { return out[i].Name() < out[j].Name() })
-	return out
+	return k.regions.named(RegionKeyName(tenant, ""))
+}
+
+// Witnesses returns the keys of all witnesses of a tenant, by name.
+func (k *Keys) Witnesses(tenant string) []note.Verifier {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	return k.witnesses.named(WitnessKeyName(tenant, ""))
+}
+
+// nodeNames are the key names of the nodes that are trusted, sorted.
+func (k *Keys) nodeNames() []string {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	return sortedKeys(k.nodes)
 }
 
 // File returns the keys as a public.keys file that ParseKeys reads.
@@ -218,7 +260,7 @@ func (k *Keys) File() []byte {
 	defer k.mu.RUnlock()
 	var out strings.Builder
 	out.WriteString("# Holdfast public keys: all that offline verification trusts.\n")
-	for _, name := range slices.Sorted(maps.Keys(k.nodes)) {
+	for _, name := range sortedKeys(k.nodes) {
 		for _, key := range k.nodes[name] {
 			out.WriteString("node " + key.vkey)
 			if key.until > 0 {
@@ -227,8 +269,5 @@ func (k *Keys) File() []byte {
 			out.WriteString("\n")
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(k.lines)) {
-		out.WriteString("region " + k.lines[name] + "\n")
-	}
-	return []byte(out.String() + k.witnesses.lines())
+	return []byte(out.String() + k.regions.lines("region") + k.witnesses.lines("witness"))
 }

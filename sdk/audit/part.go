@@ -13,7 +13,7 @@ import (
 
 // A PartKey is the key of the HMACs that stand for a record's parts. Each record
 // has its own, which travels beside the parts, so that anybody can check them;
-// when they are erased it goes with them, and what is left in the leaf says
+// when they are erased it goes with them, and the HMACs left in the leaf say
 // nothing about them, however few values they could have had. nil means plain
 // SHA-256.
 type PartKey []byte
@@ -236,11 +236,17 @@ func (w *Window) keep(id BlobID, length int, b []byte) {
 
 // count takes room for a shared blob of length bytes, if there is room.
 func (w *Window) count(length uint64) bool {
-	if length > MaxShared || w.bytes+int(length) > MaxWindowBytes {
+	if !fits(w.bytes, length) {
 		return false
 	}
 	w.bytes += int(length)
 	return true
+}
+
+// fits reports whether a window that holds so many bytes keeps a blob of length
+// bytes.
+func fits(held int, length uint64) bool {
+	return length <= MaxShared && held+int(length) <= MaxWindowBytes
 }
 
 // Take keeps the shared blobs of record seq, whose entry is e. One that was

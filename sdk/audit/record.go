@@ -226,11 +226,11 @@ type AdminRecord struct {
 // check reports whether the record is one that this version writes.
 func (r *Record) check() error {
 	set := 0
-	for kind, has := range map[Kind]bool{KindDecision: r.Decision != nil, KindActivation: r.Activation != nil, KindBoot: r.Boot != nil, KindAdmin: r.Admin != nil, KindResult: r.Result != nil} {
+	for kind, has := range [...]bool{KindDecision: r.Decision != nil, KindActivation: r.Activation != nil, KindBoot: r.Boot != nil, KindAdmin: r.Admin != nil, KindResult: r.Result != nil} {
 		if has {
 			set++
-			if kind != r.Kind {
-				return fmt.Errorf("record of kind %s has a %s", r.Kind, kind)
+			if Kind(kind) != r.Kind {
+				return fmt.Errorf("record of kind %s has a %s", r.Kind, Kind(kind))
 			}
 		}
 	}

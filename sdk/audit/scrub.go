@@ -1,11 +1,6 @@
 package audit
 
-import (
-	"bytes"
-	"slices"
-
-	"github.com/holdfast-policy/holdfast/sdk/wire"
-)
+import "slices"
 
 // Erase takes the parts and keys of those records out of the batch that gone
 // names; it returns how many had some. The batch proves itself as before. Blobs
@@ -38,20 +33,14 @@ func (e Entry) uses(find func(BlobID) []byte, f func(BlobID)) {
 // it nor in w, which holds those of the batches before it and takes its own.
 func (b *Batch) Lacks(w *Window) (lacks []BlobID) {
 	for i, e := range b.Entries {
-		seq, own := b.First+uint64(i), e.own()
-		find := func(id BlobID) []byte {
-			if b := own[id]; b != nil {
-				return b
-			}
-			return w.Find(seq, id)
-		}
+		seq := b.First + uint64(i)
+		find := e.finder(func(id BlobID) []byte { return w.Find(seq, id) })
 		e.uses(find, func(id BlobID) {
 			if find(id) == nil && !slices.Contains(lacks, id) {
 				lacks = append(lacks, id)
 			}
 		})
-		var r Record
-		if bytes.Contains(e.Leaf, erasedWord) && wire.Unmarshal(e.Leaf, &r) == nil && r.forgets() {
+		if e.forgets() {
 			w.enter(seq)
 			w.forget()
 		}
@@ -99,8 +88,7 @@ func (s *Scrub) Batch(b *Batch) {
 		if (seq-1)/WindowRecords != s.number {
 			continue
 		}
-		var r Record
-		if err := wire.Unmarshal(e.Leaf, &r); err == nil && r.forgets() {
+		if e.forgets() {
 			s.end()
 			s.window.enter(seq)
 			s.window.forget()
@@ -117,13 +105,7 @@ func (s *Scrub) entry(seq uint64, e Entry) {
 			}
 		}
 	} else {
-		own := e.own()
-		e.uses(func(id BlobID) []byte {
-			if b := own[id]; b != nil {
-				return b
-			}
-			return s.window.Find(seq, id)
-		}, func(id BlobID) { s.live[id] = true })
+		e.uses(e.finder(func(id BlobID) []byte { return s.window.Find(seq, id) }), func(id BlobID) { s.live[id] = true })
 	}
 	s.window.Take(seq, e)
 }

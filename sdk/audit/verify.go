@@ -172,7 +172,7 @@ func VerifyWith(ctx context.Context, fsys fs.FS, keys *Keys, options Options) (*
 	for _, node := range sortedKeys(nodes) {
 		v.report.Nodes = append(v.report.Nodes, NodeReport{Name: node, Boots: v.node(node, nodes[node])})
 	}
-	for _, name := range sortedKeys(keys.nodes) {
+	for _, name := range keys.nodeNames() {
 		if node := name[strings.LastIndexByte(name, '/')+1:]; nodes[node] == nil {
 			v.report.Absent = append(v.report.Absent, node)
 		}

@@ -1,7 +1,6 @@
 package audit
 
 import (
-	"bytes"
 	"fmt"
 	"io"
 	"io/fs"
@@ -86,15 +85,9 @@ func (b *bootVerifier) open(name string, first, end uint64) *opened {
 	return o
 }
 
-// erasedWord is in the leaf of every record that empties the window.
-var erasedWord = []byte(EventErased)
-
 func (o *opened) introduces(seq uint64, e *Entry) {
-	if bytes.Contains(e.Leaf, erasedWord) { // seldom
-		var r Record
-		if err := wire.Unmarshal(e.Leaf, &r); err == nil && r.forgets() {
-			o.blobs = append(o.blobs, introduced{seq: seq, forget: true})
-		}
+	if e.forgets() {
+		o.blobs = append(o.blobs, introduced{seq: seq, forget: true})
 	}
 	gone := e.Gone
 	for _, blob := range e.Blobs {
@@ -177,14 +170,14 @@ func (w *blobWindow) keep(in introduced) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if in.room > 0 {
-		if in.room <= MaxShared && w.bytes+int(in.room) <= MaxWindowBytes {
+		if fits(w.bytes, in.room) {
 			w.bytes += int(in.room)
 		}
 		return
 	}
 	have, there := w.blobs[in.id]
 	switch {
-	case there && have.seq <= in.seq || len(in.bytes) > MaxShared || !there && w.bytes+len(in.bytes) > MaxWindowBytes:
+	case there && have.seq <= in.seq, len(in.bytes) > MaxShared, !there && !fits(w.bytes, uint64(len(in.bytes))):
 		return
 	case !there:
 		w.bytes += len(in.bytes)
@@ -296,19 +289,13 @@ func (s *scanner) scan(e *Entry, seq uint64, find func(BlobID) []byte) (ok bool)
 		return false
 	}
 	s.missing = false
-	own := e.own()
-	look := func(id BlobID) []byte {
-		if b := own[id]; b != nil {
-			return b
-		}
-		return find(id)
-	}
+	find = e.finder(find)
 	for i, raw := range s.parts {
 		p, ok := peekPart(raw)
 		if !ok {
 			return false
 		}
-		if i < len(e.Parts) && e.attach(&p, e.Parts[i], look) != nil {
+		if i < len(e.Parts) && e.attach(&p, e.Parts[i], find) != nil {
 			return false
 		}
 		s.missing = s.missing || p.Missing()
@@ -323,11 +310,11 @@ func peek(leaf []byte, seq uint64) (Kind, bool) {
 	if leaf[0] != four {
 		return 0, false
 	}
-	n, rest, ok := cutUint(leaf[2:]) // behind the key 1
+	n, rest, ok := wire.CutUint(leaf[2:]) // behind the key 1
 	if !ok || n != seq {
 		return 0, false
 	}
-	kind, rest, ok := cutUint(rest[1:])
+	kind, rest, ok := wire.CutUint(rest[1:])
 	if !ok || len(rest) < 2 || kind < uint64(KindDecision) || kind > uint64(KindResult) {
 		return 0, false
 	}
@@ -346,26 +333,8 @@ func peekPart(raw []byte) (p Part, ok bool) {
 	}
 	p.Digest = wire.Digest(raw[digestAt:])
 	var rest []byte
-	p.Size, rest, ok = cutUint(raw[sizeAt:])
+	p.Size, rest, ok = wire.CutUint(raw[sizeAt:])
 	return p, ok && len(rest) == 0
-}
-
-// cutUint reads an unsigned integer of deterministic CBOR.
-func cutUint(b []byte) (n uint64, rest []byte, ok bool) {
-	if len(b) == 0 || b[0] > 0x1b {
-		return 0, nil, false
-	}
-	if b[0] < 24 {
-		return uint64(b[0]), b[1:], true
-	}
-	size := 1 << (b[0] - 24)
-	if len(b) <= size {
-		return 0, nil, false
-	}
-	for _, d := range b[1 : 1+size] {
-		n = n<<8 | uint64(d)
-	}
-	return n, b[1+size:], true
 }
 
 // take takes what was found of a batch, in order.

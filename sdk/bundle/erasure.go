@@ -45,9 +45,15 @@ type ErasedRecords struct {
 // Count is the number of records that the erasure names.
 func (e *Erasure) Count() (n uint64) {
 	for _, r := range e.Records {
-		for _, x := range r.Ranges {
-			n += x[1] - x[0] + 1
-		}
+		n += r.Count()
+	}
+	return n
+}
+
+// Count is the number of records.
+func (r ErasedRecords) Count() (n uint64) {
+	for _, x := range r.Ranges {
+		n += x[1] - x[0] + 1
 	}
 	return n
 }

@@ -74,6 +74,17 @@ const (
 
 var durabilityNames = [...]string{"none", "written", "synced", "region", "regions"}
 
+// Regions is in how many regions a record of the class is, beside the node's disk.
+func (d Durability) Regions() int {
+	switch d {
+	case Region:
+		return 1
+	case Regions:
+		return 2
+	}
+	return 0
+}
+
 // ParseDurability returns the class named s.
 func ParseDurability(s string) (Durability, error) {
 	return parseName[Durability]("durability", s, durabilityNames[:])

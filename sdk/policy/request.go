@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 )
 
 // The decision points that Holdfast names; users add their own.
@@ -324,10 +323,10 @@ func (r *Request) JSON() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	body := strings.TrimLeft(string(r.source), " \t\r\n")[1:]
+	body := bytes.TrimLeft(r.source, " \t\r\n")[1:]
 	out := make([]byte, 0, len(body)+len(point)+16)
 	out = append(append(out, `{"point":`...), point...)
-	if strings.TrimLeft(body, " \t\r\n")[0] != '}' {
+	if bytes.TrimLeft(body, " \t\r\n")[0] != '}' {
 		out = append(out, ',')
 	}
 	return append(out, body...), nil

@@ -213,8 +213,7 @@ const (
 	majorSimple
 )
 
-// head reads the head of an item in its shortest form. Of a float the argument is
-// its bits, and short says how many bytes they have.
+// head reads the head of an item, which must have its shortest form.
 func (c *checker) head() (major byte, n uint64, ok bool) {
 	if c.at >= len(c.doc) {
 		return 0, 0, false
@@ -246,6 +245,13 @@ func (c *checker) head() (major byte, n uint64, ok bool) {
 		ok = n > math.MaxUint32
 	}
 	return major, n, ok
+}
+
+// CutUint reads the unsigned integer of deterministic CBOR with which b begins.
+func CutUint(b []byte) (n uint64, rest []byte, ok bool) {
+	c := checker{doc: b}
+	major, n, ok := c.head()
+	return n, b[c.at:], ok && major == majorUint
 }
 
 // value takes one value of a shape inside of so many open arrays and maps.
